@@ -1,0 +1,1 @@
+"""The vocabulary: types that cross a boundary. No I/O, no framework."""

@@ -1,0 +1,1 @@
+"""What flows: decisions and the processes that carry them out."""
