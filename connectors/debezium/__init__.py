@@ -1,0 +1,1 @@
+"""Capture: the Debezium connector's definition and Kafka Connect's REST API."""

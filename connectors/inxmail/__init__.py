@@ -1,0 +1,1 @@
+"""The Inxmail Professional REST API: client, paging, pacing, imports."""

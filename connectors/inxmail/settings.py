@@ -1,0 +1,21 @@
+"""How to reach one Inxmail client."""
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+
+class InxmailSettings(BaseModel):
+    """One Inxmail client: address, credentials, pace. Credentials never travel on the bus."""
+
+    model_config = ConfigDict(frozen=True)
+
+    base_url: str = Field(description="Complete base URL, including the customer and /rest/v1.")
+    user: str = Field(description="API key id.")
+    password: SecretStr = Field(description="API secret.")
+    requests_per_minute: int = Field(600, ge=1, description="Request budget shared by delivery and polling.")
+    max_in_flight: int = Field(4, ge=1, description="Most requests under way at once.")
+    timeout_seconds: float = Field(20.0, description="Total time of one request; must stay below the lease.")
+    poll_seconds: float = Field(2.0, description="Interval of the event logs.")
+    bulk_threshold: int = Field(20, ge=0, description="Up to this many dirty mailboxes are written by single calls.")
+    import_rows: int = Field(20_000, ge=1, description="Most rows in one import file.")
+    import_poll_seconds: float = Field(0.5, description="First interval at which an import's state is read; grows.")
+    import_deadline_seconds: float = Field(3600.0, description="An import still running then is held and reported.")

@@ -1,0 +1,1 @@
+"""Kafka and the schema registry: the topic catalogue, producing, consuming, decoding."""

@@ -1,0 +1,1 @@
+"""Mutations to Inxmail calls: the client worker."""

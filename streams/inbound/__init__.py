@@ -1,0 +1,1 @@
+"""What Inxmail tells: its streams to facts, and facts to the CRM."""

@@ -1,0 +1,1 @@
+"""CRM changes and facts to mutations: fold, decide, emit."""

@@ -1,0 +1,91 @@
+"""All settings, read once at the entry point. Everything else takes values.
+
+Environment variables: `VERTEILER_` and the path of the field with two underscores between levels, e.g.
+`VERTEILER_KAFKA__BOOTSTRAP` or `VERTEILER_INXMAIL__A__BASE_URL`.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from connectors.debezium.settings import CaptureSettings
+from connectors.inxmail.settings import InxmailSettings
+from connectors.kafka.settings import KafkaSettings
+from schemas.errors import Misconfigured
+from schemas.ids import KeyRing
+
+
+class DatabaseSettings(BaseModel):
+    """The CRM database and the pipeline's own."""
+
+    model_config = ConfigDict(frozen=True)
+
+    crm_dsn: SecretStr = Field(SecretStr(""), description="CRM database, role that writes back observations.")
+    crm_admin_dsn: SecretStr = Field(SecretStr(""), description="CRM database, role that migrates; only `provision`.")
+    sync_dsn: SecretStr = Field(SecretStr(""), description="Database of the schemas `sync` and `fence`.")
+
+
+class DecideSettings(BaseModel):
+    """How records are folded and mailboxes decided."""
+
+    model_config = ConfigDict(frozen=True)
+
+    batch: int = Field(1000, ge=1, description="Most records folded in one transaction.")
+    within_seconds: float = Field(0.02, gt=0, description="Longest wait for a batch to fill.")
+    batch_limit_seconds: float = Field(25.0, description="A batch still running then ends the process.")
+    skew_seconds: float = Field(60.0, description="Clock tolerance: within it, the objection wins over the proof.")
+    sweep_seconds: float = Field(1.0, description="Interval at which the sweeper looks for work.")
+    sweep_after_seconds: float = Field(60.0, description="Age at which an unanswered mutation is looked at again.")
+    sweep_chunk: int = Field(1000, ge=1, description="Most mailboxes decided in one sweep transaction.")
+
+
+class LeaseSettings(BaseModel):
+    """The lease by which one client worker leads and others stand by."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ttl_seconds: float = Field(30.0, description="Life of a lease; longer than any HTTP timeout.")
+    renew_seconds: float = Field(5.0, description="Interval at which the leader renews it.")
+
+
+class Settings(BaseSettings):
+    """Everything a process of the pipeline needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="VERTEILER_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    home: Path = Field(Path(".verteiler"), description="Folder of the embedded stack; `endpoints.json` lies there.")
+    kafka: KafkaSettings = KafkaSettings()
+    capture: CaptureSettings = CaptureSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    decide: DecideSettings = DecideSettings()
+    lease: LeaseSettings = LeaseSettings()
+    inxmail: dict[str, InxmailSettings] = Field(default_factory=dict, description="By BAF client id.")
+    hmac_keys: tuple[SecretStr, ...] = Field(
+        (), description="Key ring for e-mail hashes, hex, as a JSON array: the first writes, any matches."
+    )
+    telemetry_port: int = Field(0, ge=0, description="Loopback port of /livez, /readyz and /metrics; 0 picks one.")
+    instance: str = Field("0", description="Worker slot: static membership and replication origin are named after it.")
+    source_epoch: int = Field(1, ge=1, description="Raised when the CRM database is restored; see Position.")
+    log_level: str = Field("INFO", description="Least severe level that is logged.")
+
+    def key_ring(self) -> KeyRing:
+        """The keys for e-mail hashes. Raises: Misconfigured."""
+        try:
+            return KeyRing([bytes.fromhex(key.get_secret_value()) for key in self.hmac_keys])
+        except ValueError as error:
+            raise Misconfigured(
+                "VERTEILER_HMAC_KEYS must be a JSON array of hex keys of at least 16 bytes; nothing was started"
+            ) from error
+
+
+def read_settings() -> Settings:
+    """The settings from the environment. Raises: Misconfigured, naming every fault at once and no value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"VERTEILER_{'__'.join(str(part).upper() for part in fault['loc'])}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise Misconfigured(f"settings are wrong: {faults}") from None
