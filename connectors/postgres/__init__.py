@@ -1,0 +1,1 @@
+"""The mechanics of PostgreSQL that every schema of ours needs: migrations and the meaning of its errors."""
