@@ -1,0 +1,235 @@
+"""Bring the artefacts of `parts.lock` into the cache: resumed, verified, unpacked, safe beside another process."""
+
+import errno
+import hashlib
+import shutil
+import tarfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from filelock import FileLock, Timeout
+from jgo.maven import MavenContext
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+
+from connectors.embedded.parts import Part, Role
+from schemas.errors import Misconfigured, Unavailable
+
+_CHUNK_BYTES = 1 << 18
+_PARALLEL_DOWNLOADS = 6
+_ATTEMPTS = 4
+_CONNECT_AND_READ_SECONDS = (10.0, 30.0)
+_OTHER_PROCESS_SECONDS = 900.0
+_INVENTORY = "inventory.sha256"
+# A plug-in path is a folder of folders, and this archive has none. Connect has its own JSON converter, and a second
+# one in a plug-in hides it.
+_UNPACKING = {Role.CONVERTER: {"inner": "apicurio-registry-converter", "leave_out": "connect-json-*.jar"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a fetch is, in bytes of what has to be downloaded. `doing` is short and for people."""
+
+    done_bytes: int
+    total_bytes: int
+    doing: str
+
+
+Report = Callable[[Progress], None]
+Open = Callable[[Part, int], "requests.Response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Where the parts lie."""
+
+    class_path: tuple[Path, ...]
+    plugins: tuple[Path, ...]
+    registry: Path
+
+
+def fetched(parts: Sequence[Part], cache: Path) -> Fetched:
+    """Where `fetch` puts the parts, whether they are there or not."""
+
+    def unpacked(role: Role) -> Path:
+        return next(cache / part.unpacked_as for part in parts if part.role is role)
+
+    return Fetched(
+        class_path=tuple(cache / part.cached_as for part in parts if part.role is Role.KAFKA),
+        plugins=(unpacked(Role.DEBEZIUM), unpacked(Role.CONVERTER)),
+        registry=unpacked(Role.REGISTRY),
+    )
+
+
+def fetch(parts: Sequence[Part], cache: Path, report: Report, *, open_remote: Open | None = None) -> Fetched:
+    """Make every part present, verified and unpacked in `cache`.
+
+    Blocks: seconds when all is there, minutes when not. Two processes may call it at once; one waits.
+    Raises: Unavailable, when the downloads cannot be had now (what was already loaded stays and is resumed);
+        Misconfigured, when the cache cannot be written.
+    """
+    try:
+        if all(_present(part, cache) for part in parts):
+            return fetched(parts, cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / "fetch.lock", timeout=_OTHER_PROCESS_SECONDS):
+            _fetch(parts, cache, report, open_remote or _central())
+    except Timeout as error:
+        raise Unavailable(
+            f"another process has been downloading into {cache} for {_OTHER_PROCESS_SECONDS / 60:.0f} minutes; "
+            "nothing was lost; end it or name another cache folder"
+        ) from error
+    except OSError as error:
+        raise _translated(error, cache) from error
+    return fetched(parts, cache)
+
+
+def _fetch(parts: Sequence[Part], cache: Path, report: Report, open_remote: Open) -> None:
+    missing = [p for p in parts if not _present(p, cache) and not _intact(cache / p.cached_as, p)]
+    meter = _Meter(sum(part.size for part in missing), report)
+    with ThreadPoolExecutor(_PARALLEL_DOWNLOADS, thread_name_prefix="fetch") as pool:
+        tasks = [pool.submit(_download, part, cache / part.cached_as, meter, open_remote) for part in missing]
+        try:
+            for task in tasks:
+                task.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+    for part in parts:
+        if part.role is not Role.KAFKA and not _present(part, cache):
+            meter.say(f"unpacking {part.file_name}")
+            _unpack(cache / part.cached_as, cache / part.unpacked_as, **_UNPACKING.get(part.role, {}))
+
+
+class _Meter:
+    """Adds up bytes from several threads and passes them on."""
+
+    def __init__(self, total_bytes: int, report: Report) -> None:
+        self._lock = threading.Lock()
+        self._done_bytes = 0
+        self._total_bytes = total_bytes
+        self._report = report
+
+    def add(self, count: int, doing: str) -> None:
+        with self._lock:
+            self._done_bytes += count
+            self._report(Progress(self._done_bytes, self._total_bytes, doing))
+
+    def say(self, doing: str) -> None:
+        self.add(0, doing)
+
+
+def _central() -> Open:
+    """Open a part at the resolver's own default repository, from a byte offset."""
+    maven = MavenContext()
+    (base,) = maven.remote_repos.values()
+
+    def open_remote(part: Part, offset: int) -> requests.Response:
+        group, artifact, version, classifier, extension = part.coordinate.split(":")
+        remote = maven.project(group, artifact).at_version(version).artifact(classifier, extension)
+        url = "/".join((base, remote.component.path_prefix.as_posix(), remote.filename))
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        return requests.get(url, headers=headers, stream=True, timeout=_CONNECT_AND_READ_SECONDS)
+
+    return open_remote
+
+
+class _Broken(Exception):
+    """A download that ended early or brought something else; another attempt may do better."""
+
+
+def _download(part: Part, target: Path, meter: _Meter, open_remote: Open) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    attempts = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(multiplier=0.5, max=8),
+        retry=retry_if_exception_type((_Broken, requests.RequestException)),
+        reraise=True,
+    )
+    try:
+        attempts(_attempt, part, partial, meter, open_remote)
+    except _Broken as error:
+        raise Unavailable(
+            f"the download of {part.file_name} is broken: {error}; nothing unverified is used; "
+            "run the same command again to resume"
+        ) from error
+    partial.replace(target)
+
+
+def _attempt(part: Part, partial: Path, meter: _Meter, open_remote: Open) -> None:
+    offset = partial.stat().st_size if partial.exists() else 0
+    if offset > part.size:
+        partial.unlink()
+        offset = 0
+    if offset < part.size:
+        with open_remote(part, offset) as response:
+            if response.status_code not in (200, 206):
+                raise _Broken(f"the repository answered {response.status_code}")
+            resumed = response.status_code == 206
+            if resumed:
+                meter.add(offset, part.file_name)
+            with partial.open("ab" if resumed else "wb") as file:
+                for chunk in response.iter_content(_CHUNK_BYTES):
+                    file.write(chunk)
+                    meter.add(len(chunk), part.file_name)
+    size = partial.stat().st_size
+    if size < part.size:
+        raise _Broken(f"{size} of {part.size} bytes arrived")
+    if not _intact(partial, part):
+        partial.unlink()
+        raise _Broken("its SHA-256 is not the one in parts.lock")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _intact(path: Path, part: Part) -> bool:
+    return path.is_file() and path.stat().st_size == part.size and _sha256(path) == part.sha256
+
+
+def _present(part: Part, cache: Path) -> bool:
+    """Whether what is *run* is intact: the jar itself, or for an archive every file that came out of it."""
+    if part.role is Role.KAFKA:
+        return _intact(cache / part.cached_as, part)
+    folder = cache / part.unpacked_as
+    inventory = folder / _INVENTORY
+    if not inventory.is_file():
+        return False
+    lines = (line.split(" ", 1) for line in inventory.read_text().splitlines())
+    return all((folder / name).is_file() and _sha256(folder / name) == sha256 for sha256, name in lines)
+
+
+def _unpack(archive: Path, folder: Path, *, inner: str = "", leave_out: str = "") -> None:
+    """Unpack beside the target and rename, so that a folder is either whole or absent."""
+    fresh = folder.with_name(folder.name + ".fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(fresh / inner, filter="data")
+    for path in list(fresh.rglob(leave_out)) if leave_out else ():
+        path.unlink()
+    names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file())
+    (fresh / _INVENTORY).write_text("".join(f"{_sha256(fresh / name)} {name}\n" for name in names))
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    archive.unlink()
+
+
+def _translated(error: OSError, cache: Path) -> Misconfigured | Unavailable:
+    if isinstance(error, requests.RequestException):
+        return Unavailable(
+            f"the artefact repository cannot be reached ({type(error).__name__}); what was loaded is kept; "
+            "check the network and run the same command again to resume"
+        )
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Misconfigured(f"the disk that holds {cache} is full; free 600 MB or name another cache folder")
+    return Misconfigured(f"the cache folder {cache} cannot be used ({error.strerror}); name another one")
+
+
+def download_bytes(parts: Iterable[Part]) -> int:
+    """Size of all downloads together, in bytes."""
+    return sum(part.size for part in parts)

@@ -1,0 +1,115 @@
+"""One Kafka broker in KRaft mode, controller included."""
+
+import asyncio
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectors.embedded.jvm import java
+from connectors.embedded.process import ProcessSpec
+from schemas.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """One broker. `logging` is a log4j2 configuration file."""
+
+    data: Path
+    config: Path
+    temp: Path
+    logging: Path
+    class_path: Sequence[Path]
+    port: int
+    controller_port: int
+    heap_mb: int
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def properties(self) -> dict[str, str]:
+        """server.properties."""
+        return {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.bootstrap.servers": f"127.0.0.1:{self.controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(self.data),
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "8",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "share.coordinator.state.topic.num.partitions": "1",
+            "group.initial.rebalance.delay.ms": "0",  # nobody else is about to join
+            "group.min.session.timeout.ms": "3000",
+            "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),  # the default 128 MB is half the heap
+            "log.retention.check.interval.ms": "60000",
+            "message.max.bytes": str(8 * 1024 * 1024),
+            "compression.type": "producer",
+        }
+
+    def spec(self) -> ProcessSpec:
+        return ProcessSpec(
+            name="kafka",
+            argv=self._java("kafka.Kafka", str(self.config)),
+            prepare=self.format,
+            ready=self.ready,
+            ready_seconds=90,
+            stop_seconds=30,
+        )
+
+    async def ready(self) -> bool:
+        """Whether the broker is registered and unfenced: it answers a metadata request with itself."""
+        return await asyncio.to_thread(answers_metadata, self.bootstrap)
+
+    def format(self) -> None:
+        """Write the configuration, and format the data folder unless that is done."""
+        self.config.write_text(render_properties(self.properties()))
+        if (self.data / "meta.properties").exists():
+            return
+        self.data.mkdir(parents=True, exist_ok=True)
+        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = self._java(
+            "kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", cluster, "--config", str(self.config)
+        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+            raise Unavailable(f"Kafka's data folder could not be formatted: {lines[-1] if lines else done.returncode}")
+
+    def _java(self, *run: str) -> tuple[str, ...]:
+        return java(
+            heap_mb=self.heap_mb,
+            properties={"log4j2.configurationFile": str(self.logging)},
+            temp=self.temp,
+            run=("-cp", ":".join(map(str, self.class_path)), *run),
+        )
+
+
+def answers_metadata(bootstrap: str, timeout_seconds: float = 2.0) -> bool:
+    """Whether a broker that serves clients is there."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 1500})
+    try:
+        return bool(admin.list_topics(timeout=timeout_seconds).brokers)
+    except KafkaException:
+        return False
+
+
+def render_properties(properties: Mapping[str, str]) -> str:
+    """A Java properties file."""
+    return "".join(f"{name}={value}\n" for name, value in properties.items())
