@@ -19,8 +19,8 @@ _UNPRIVILEGED_ID = "1000"
 
 SETTINGS: dict[str, str] = {
     "wal_level": "logical",
-    "max_replication_slots": "10",
-    "max_wal_senders": "10",
+    "max_replication_slots": "20",
+    "max_wal_senders": "20",
     "max_slot_wal_keep_size": "4GB",  # a forgotten slot must not fill the disk
     "max_connections": "200",
     "shared_buffers": "128MB",

@@ -16,6 +16,7 @@ class Registry:
     application: Path
     temp: Path
     port: int
+    management_port: int
     heap_mb: int
     bootstrap: str
 
@@ -28,7 +29,8 @@ class Registry:
             "quarkus.http.host": "127.0.0.1",
             "quarkus.http.port": str(self.port),
             "quarkus.http.access-log.enabled": "false",
-            "quarkus.management.enabled": "false",
+            "quarkus.management.host": "127.0.0.1",
+            "quarkus.management.port": str(self.management_port),  # cannot be switched off at run time
             "apicurio.storage.kind": "kafkasql",
             "apicurio.kafkasql.bootstrap.servers": self.bootstrap,
             "apicurio.kafkasql.consumer.poll.timeout": "50",

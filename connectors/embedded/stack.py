@@ -32,6 +32,7 @@ class EmbeddedSettings(BaseModel):
     kafka_port: int | None = None
     controller_port: int | None = None
     registry_port: int | None = None
+    registry_management_port: int | None = None
     connect_port: int | None = None
     kafka_heap_mb: int = Field(default=256, ge=160)
     connect_heap_mb: int = Field(default=256, ge=192)
@@ -98,6 +99,7 @@ class EmbeddedStack:
             application=parts.registry,
             temp=temp,
             port=port["registry"],
+            management_port=port["registry_management"],
             heap_mb=self.settings.registry_heap_mb,
             bootstrap=kafka.bootstrap,
         )
@@ -129,6 +131,7 @@ class EmbeddedStack:
             "kafka": self.settings.kafka_port,
             "controller": self.settings.controller_port,
             "registry": self.settings.registry_port,
+            "registry_management": self.settings.registry_management_port,
             "connect": self.settings.connect_port,
         }
         remembered = self.home.config / "ports.json"
