@@ -24,6 +24,9 @@ class DatabaseSettings(BaseModel):
     crm_dsn: SecretStr = Field(SecretStr(""), description="CRM database, role that writes back observations.")
     crm_admin_dsn: SecretStr = Field(SecretStr(""), description="CRM database, role that migrates; only `provision`.")
     sync_dsn: SecretStr = Field(SecretStr(""), description="Database of the schemas `sync` and `fence`.")
+    crm_user_password: SecretStr = Field(
+        SecretStr(""), description="Password of role `crm_user`, which owns the CRM's tables; only `provision`."
+    )
 
 
 class DecideSettings(BaseModel):
@@ -79,10 +82,18 @@ class Settings(BaseSettings):
             ) from error
 
 
-def read_settings() -> Settings:
-    """The settings from the environment. Raises: Misconfigured, naming every fault at once and no value."""
+SETTINGS_FILE = "settings.env"
+"""Where `up` keeps, in its home, how to reach what it runs."""
+
+
+def read_settings(home: Path | None = None) -> Settings:
+    """The settings from the environment, and where that says nothing, from the stack that runs in `home`.
+
+    Raises: Misconfigured, naming every fault at once and no value.
+    """
+    running = home is not None and (home / "endpoints.json").exists()
     try:
-        return Settings()
+        return Settings(_env_file=home / SETTINGS_FILE if home is not None and running else None)
     except ValidationError as error:
         faults = "; ".join(
             f"VERTEILER_{'__'.join(str(part).upper() for part in fault['loc'])}: {fault['msg']}"
