@@ -1,0 +1,112 @@
+"""A topic read through, from its start or a time to where it ends now: compacted topics at start, `peek`, tests."""
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from datetime import datetime
+from time import monotonic
+from typing import Final
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from connectors.kafka.consumer import message_of
+from connectors.kafka.failures import failure_of
+from connectors.kafka.records import Message
+from connectors.kafka.settings import KafkaSettings
+from schemas.errors import Unavailable
+
+_POLL_SECONDS: Final = 0.2
+
+
+def read_topic(
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    since: datetime | None = None,
+    follow: bool = False,
+    batch: int = 2000,
+    stalled_after_seconds: float = 30.0,
+) -> Generator[list[Message], None, None]:
+    """Batches of the topic's records up to where it ended at the call, in order for each partition. Blocks.
+
+    since: only records written then or later. follow: go on after the end; then a batch may be empty, every 0.2 s or
+    so, for the caller to look round. Commits nothing.
+    Raises: Unavailable, also when nothing comes for `stalled_after_seconds` before the end; Misconfigured, without
+        the topic.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.bootstrap,
+            "group.id": "verteiler-reader",  # the library wants a name; it joins no group and commits nothing
+            "enable.auto.commit": False,
+            "enable.partition.eof": True,
+            "auto.offset.reset": "earliest",
+            "fetch.wait.max.ms": 100,
+            "log_level": 2,
+        }
+    )
+    try:
+        unread = _assign(consumer, topic, since, stalled_after_seconds)
+        moved_at = monotonic()
+        while unread or follow:
+            messages = []
+            for raw in consumer.consume(batch, timeout=_POLL_SECONDS):
+                error = raw.error()
+                if error is None:
+                    messages.append(message := message_of(raw))
+                    reached = message.offset + 1
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    reached = raw.offset() or 0
+                elif error.retriable():
+                    continue
+                else:
+                    raise failure_of(error, f"read {topic}")
+                # Compaction may have taken the last records: then only the end of the partition says so.
+                if reached >= unread.get(raw.partition() or 0, reached + 1):
+                    del unread[raw.partition() or 0]
+                moved_at = monotonic()
+            if messages or follow:
+                yield messages
+            elif unread and monotonic() - moved_at > stalled_after_seconds:
+                raise Unavailable(f"nothing of {topic} came for {stalled_after_seconds:.0f} s; nothing was lost")
+    except KafkaException as error:
+        raise failure_of(error, f"read {topic}") from error
+    finally:
+        consumer.close()
+
+
+async def read_topic_async(
+    settings: KafkaSettings, topic: str, *, since: datetime | None = None, follow: bool = False, batch: int = 2000
+) -> AsyncIterator[list[Message]]:
+    """`read_topic` for asyncio code: the waiting is done in a thread."""
+    batches = read_topic(settings, topic, since=since, follow=follow, batch=batch)
+    under_way: asyncio.Future[list[Message] | None] | None = None
+    try:
+        while True:
+            under_way = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
+            messages = await asyncio.shield(under_way)
+            if messages is None:
+                return
+            yield messages
+    finally:
+        if under_way is not None and not under_way.done():
+            await asyncio.wait([under_way])  # a generator cannot be closed while it runs
+        await asyncio.to_thread(batches.close)
+
+
+def _assign(consumer: Consumer, topic: str, since: datetime | None, timeout_seconds: float) -> dict[int, int]:
+    """Start reading; the partitions that hold anything to be read, each with its present end."""
+    found = consumer.list_topics(topic, timeout=timeout_seconds).topics[topic]
+    if found.error is not None:
+        raise KafkaException(found.error)
+    starts = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in sorted(found.partitions)]
+    if since is not None:
+        for start in starts:
+            start.offset = int(since.timestamp() * 1000)
+        starts = consumer.offsets_for_times(starts, timeout=timeout_seconds)  # -1, the end, where there is nothing
+    unread = {}
+    for start in starts:
+        first, end = consumer.get_watermark_offsets(start, timeout=timeout_seconds)
+        if end > first and (start.offset == OFFSET_BEGINNING or 0 <= start.offset < end):
+            unread[start.partition] = end
+    consumer.assign(starts)
+    return unread
