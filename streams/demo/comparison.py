@@ -57,7 +57,7 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def differences(expected: Iterable[Entry], actual: Iterable[Entry]) -> list[Difference]:
-    """Every difference, in the order of client, list and e-mail. Two entries for one mailbox and list: the last counts."""
+    """Every difference, by client, list and e-mail. Of two entries for one mailbox and list the last counts."""
     wanted = {(e.client, e.list_id, e.email): e for e in expected}
     held = {(e.client, e.list_id, e.email): e for e in actual}
     found: list[Difference] = []
