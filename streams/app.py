@@ -19,6 +19,7 @@ import faust
 import uvloop
 from mode.supervisors import CrashingSupervisor
 
+from connectors.kafka.records import Message
 from streams.telemetry import Health, serve_health
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,19 @@ STOP_OVERDUE = 75
 
 Batch = Sequence[Any]  # Faust messages: topic, partition, offset, key, value, headers
 Apply = Callable[[Batch], Awaitable[None]]
+
+
+def received(raw: Any) -> Message:
+    """A record as Faust gives it, in our words."""
+    return Message(
+        topic=raw.topic,
+        partition=raw.partition,
+        offset=raw.offset,
+        key=raw.key,
+        value=raw.value,
+        headers={name: value for name, value in dict(raw.headers or ()).items() if value is not None},
+        written_ms=int((raw.timestamp or 0.0) * 1000),
+    )
 
 
 @dataclass(frozen=True)

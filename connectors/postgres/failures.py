@@ -41,7 +41,9 @@ def failure_of(error: BaseException) -> PipelineError | None:
         case asyncpg.PostgresError() if isinstance(error, _LATER):
             return Unavailable(f"PostgreSQL cannot do it now ({error.sqlstate})")
         case asyncpg.PostgresError():
-            return Refused(f"PostgreSQL refused a row ({error.sqlstate})", kind=error.sqlstate)
+            rule = error.constraint_name or error.column_name  # names of the schema's, which tell no value
+            broken = f"{error.sqlstate}, {rule}" if rule else error.sqlstate
+            return Refused(f"PostgreSQL refused a row ({broken})", kind=error.sqlstate)
         case asyncpg.InterfaceError() if "closed" in str(error):
             return Unavailable("the connection to PostgreSQL is closed")
         case OSError():

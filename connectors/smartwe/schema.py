@@ -82,7 +82,7 @@ grant select, insert, update, delete on cdc.dbz_signal to {CAPTURE_ROLE};
 -- Write-back reads the CRM and writes observations, never an intent.
 grant usage on schema crm to {WRITE_BACK_ROLE};
 grant select on all tables in schema crm to {WRITE_BACK_ROLE};
-grant insert on crm.consent to {WRITE_BACK_ROLE};
+grant insert on crm.consent, crm.suppression_written to {WRITE_BACK_ROLE};
 grant insert, update, delete on crm.distribution_recipient_status, crm.suppression, crm.mailing, crm.sending,
     crm.sending_kpi, crm.reaction, crm.attribute_def, crm.target_group, crm.sync_conflict to {WRITE_BACK_ROLE};
 grant insert, update on crm.address_profile, crm.profile_identifier to {WRITE_BACK_ROLE};
