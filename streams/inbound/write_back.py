@@ -180,7 +180,7 @@ class _Patience:
     def __init__(self) -> None:
         self.reason = ""
         self.retrying = AsyncRetrying(
-            wait=wait_exponential_jitter(initial=0.05, max=3.0, jitter=0.05),
+            wait=wait_exponential_jitter(multiplier=0.05, max=3.0, jitter=0.05),
             retry=retry_if_exception(_may_pass),
             before_sleep=self._note,
         )
