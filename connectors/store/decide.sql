@@ -53,17 +53,24 @@ select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::tex
 on conflict (client, stream, event_id) do nothing
 
 -- fold_results --
--- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 epoch, $6 version, $7 leader, $8 recipient_id, $9 at, $10 body
+-- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 epoch, $6 version, $7 claims as JSON, $8 recipient_id, $9 at, $10 body
 insert into sync.mailbox as m
-    (client, mailbox, email, email_hash, answered_epoch, answered_version, result_leader, result_recipient_id, result_at, result)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int[], $6::bigint[], $7::text[], $8::bigint[],
-                     $9::timestamptz[], $10::jsonb[])
+    (client, mailbox, email, email_hash, answered_epoch, answered_version, result_claims, result_recipient_id, result_at, result)
+select c, b, e, h, ae, av, array(select jsonb_array_elements_text(cl)), ri, at, body
+from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int[], $6::bigint[], $7::jsonb[], $8::bigint[],
+            $9::timestamptz[], $10::jsonb[]) r (c, b, e, h, ae, av, cl, ri, at, body)
 order by 1, 2
 on conflict (client, mailbox) do update set
     answered_epoch = excluded.answered_epoch, answered_version = excluded.answered_version,
-    result_leader = excluded.result_leader, result_recipient_id = excluded.result_recipient_id,
+    result_claims = excluded.result_claims, result_recipient_id = excluded.result_recipient_id,
     result_at = excluded.result_at, result = excluded.result
 where m.result_at is null or excluded.result_at >= m.result_at
+
+-- dirty_held --
+-- $1 email hashes. An answer about a mailbox may release a held e-mail change.
+insert into sync.dirty_person (person)
+select distinct person from sync.claim where held_for is not null and email_hash = any ($1::bytea[])
+on conflict do nothing
 
 -- structure --
 select entity, body from sync.crm_row
@@ -78,20 +85,16 @@ where person = any ($1::text[]) and live and entity in ('address', 'address_prof
 select recipient, person, email_hash from sync.claim where person = any ($1::text[])
 
 -- predecessors --
--- $1 recipients. The mailboxes that were made, or may just be being made, with one of these as the leading claim.
-select coalesce(result_leader, leader) as recipient, client, email, email_hash
-from sync.mailbox where result_leader = any ($1::text[]) and result_recipient_id is not null
+-- $1 recipients. The mailboxes that serve one of these claims, or may just be being made for one.
+select k.recipient, m.client, m.email, m.email_hash
+from unnest($1::text[]) k (recipient)
+join sync.mailbox m on m.result_claims @> array[k.recipient]
+where m.result_recipient_id is not null
 union
-select leader, client, email, email_hash
-from sync.mailbox
-where leader = any ($1::text[]) and wanted and (answered_epoch, answered_version) < (epoch, version)
-
--- others_on_mailboxes --
--- $1 clients, $2 email hashes, $3 recipients. Which of these mailboxes someone else claims as well.
-select k.client, k.email_hash, k.recipient
-from unnest($1::text[], $2::bytea[], $3::text[]) k (client, email_hash, recipient)
-where exists (select from sync.claim c
-              where c.client = k.client and c.email_hash = k.email_hash and c.recipient <> k.recipient)
+select k.recipient, m.client, m.email, m.email_hash
+from unnest($1::text[]) k (recipient)
+join sync.mailbox m on m.claims @> array[k.recipient]
+where m.wanted and (m.answered_epoch, m.answered_version) < (m.epoch, m.version)
 
 -- put_claims --
 -- $1 recipient, $2 person, $3 client, $4 distribution, $5 email, $6 email_hash, $7 held_for
@@ -132,11 +135,14 @@ select e.topic, e.key, e.version, e.hash
 from unnest($1::text[], $2::text[]) k (topic, key) join sync.emission e using (topic, key)
 
 -- put_mailboxes --
--- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 leader, $6 wanted, $7 epoch, $8 version
-insert into sync.mailbox (client, mailbox, email, email_hash, leader, wanted, epoch, version)
-select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::boolean[], $7::int[], $8::bigint[])
+-- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 claims as JSON, $6 wanted, $7 epoch, $8 version
+insert into sync.mailbox (client, mailbox, email, email_hash, claims, wanted, epoch, version)
+select c, b, e, h, array(select jsonb_array_elements_text(cl)), w, ep, v
+from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::jsonb[], $6::boolean[], $7::int[], $8::bigint[])
+     r (c, b, e, h, cl, w, ep, v)
+order by 1, 2
 on conflict (client, mailbox) do update set
-    email = excluded.email, leader = excluded.leader, wanted = excluded.wanted, epoch = excluded.epoch,
+    email = excluded.email, claims = excluded.claims, wanted = excluded.wanted, epoch = excluded.epoch,
     version = excluded.version
 
 -- put_emissions --

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 import asyncpg
+import msgspec
 
 from connectors.postgres import migrations
 from connectors.postgres.failures import translated
@@ -89,3 +90,61 @@ async def check_identity(
         )
     if faults:
         raise Misconfigured("; ".join(faults) + ". Nothing was started and nothing was changed.")
+
+
+class SourceEpoch(msgspec.Struct, frozen=True):
+    """The epoch that captured records carry; `snapshot_due`: capture has yet to start anew in it."""
+
+    epoch: int
+    snapshot_due: bool
+
+
+async def enter_history(dsn: str, system_identifier: str, timeline: int, *, at_least: int) -> SourceEpoch:
+    """Make this history of the CRM's server the present one; another than before raises the epoch.
+
+    Raises: Unavailable, when the database is not there.
+    """
+    async with translated():
+        connection = await asyncpg.connect(dsn)
+        try:
+            row = await connection.fetchrow(
+                "insert into fence.source_history as h (epoch, system_identifier, timeline) values ($1, $2, $3)"
+                " on conflict (only_row) do update set"
+                " epoch = greatest($1, h.epoch + ((h.system_identifier, h.timeline) <> ($2, $3))::int),"
+                " snapshot_due = h.snapshot_due or (h.system_identifier, h.timeline) <> ($2, $3) or h.epoch < $1,"
+                " system_identifier = $2, timeline = $3,"
+                " since = case when (h.system_identifier, h.timeline) <> ($2, $3) then now() else h.since end"
+                " returning epoch, snapshot_due",
+                at_least,
+                system_identifier,
+                timeline,
+            )
+        finally:
+            await connection.close()
+    assert row is not None  # an upsert returns its row
+    return SourceEpoch(row["epoch"], row["snapshot_due"])
+
+
+async def present_history(dsn: str) -> tuple[SourceEpoch, str, int] | None:
+    """The present epoch, with the system identifier and timeline it belongs to; None before it was ever entered."""
+    async with translated():
+        connection = await asyncpg.connect(dsn)
+        try:
+            row = await connection.fetchrow(
+                "select epoch, snapshot_due, system_identifier, timeline from fence.source_history"
+            )
+        finally:
+            await connection.close()
+    if row is None:
+        return None
+    return SourceEpoch(row["epoch"], row["snapshot_due"]), row["system_identifier"], row["timeline"]
+
+
+async def snapshot_begun(dsn: str) -> None:
+    """Capture has started anew in the present epoch."""
+    async with translated():
+        connection = await asyncpg.connect(dsn)
+        try:
+            await connection.execute("update fence.source_history set snapshot_due = false")
+        finally:
+            await connection.close()

@@ -13,7 +13,8 @@ TEXTS = {
     "email_impossible": "Die E-Mail-Adresse kann keine gültige Adresse sein. / The e-mail address cannot be valid.",
     "objected": "Die Person hat sich abgemeldet; eine neue Anmeldung braucht einen jüngeren Nachweis. / "
     "The person left; subscribing again needs a newer proof.",
-    "no_proof": "Es fehlt ein Einwilligungsnachweis der nötigen Stufe. / A proof of consent of the needed level is missing.",
+    "no_proof": "Es fehlt ein Einwilligungsnachweis der nötigen Stufe. / "
+    "A proof of consent of the needed level is missing.",
     "blocked": "Die Adresse ist gesperrt. / The address is blocked.",
     "quarantined": "Inxmail hat die Übertragung abgelehnt. / Inxmail refused the transfer.",
     "list_closed": "Die Verknüpfung mit der Liste ruht. / The link to the list is not active.",

@@ -52,13 +52,13 @@ create table sync.mailbox (
     mailbox        text  not null,
     email          text  not null,
     email_hash     bytea not null,
-    leader         text,
+    claims         text[]  not null default '{}',
     wanted         boolean not null default false,
     epoch          integer not null default 0,
     version        bigint  not null default 0,
     answered_epoch integer not null default 0,
     answered_version bigint not null default 0,
-    result_leader  text,
+    result_claims  text[] not null default '{}',
     result_recipient_id bigint,
     result_at      timestamptz,
     result         jsonb,
@@ -67,8 +67,8 @@ create table sync.mailbox (
 comment on table sync.mailbox is
     'Each mailbox that something was wanted of or that a client holds: newest version decided, newest result heard.';
 create index on sync.mailbox (email_hash);
-create index on sync.mailbox (leader) where leader is not null;
-create index on sync.mailbox (result_leader) where result_leader is not null;
+create index on sync.mailbox using gin (claims);
+create index on sync.mailbox using gin (result_claims);
 create index on sync.mailbox (client) where (answered_epoch, answered_version) < (epoch, version);
 
 create table sync.fact (
