@@ -221,6 +221,14 @@ def client(
     command.client(home, client_id)
 
 
+@worker.command()
+def capture(home: OptionalHome = None) -> None:
+    """Keeps the connector registered, and restarts it when it failed."""
+    from streams.commands import worker as command
+
+    command.capture(home)
+
+
 @simulate.command()
 def inxmail(
     options: Annotated[

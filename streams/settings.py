@@ -92,8 +92,16 @@ def read_settings(home: Path | None = None) -> Settings:
     Raises: Misconfigured, naming every fault at once and no value.
     """
     running = home is not None and (home / "endpoints.json").exists()
+    return settings_from(home / SETTINGS_FILE if home is not None and running else None)
+
+
+def settings_from(file: Path | None) -> Settings:
+    """The settings from the environment, and where that says nothing, from a file of such variables.
+
+    Raises: Misconfigured, as `read_settings`.
+    """
     try:
-        return Settings(_env_file=home / SETTINGS_FILE if home is not None and running else None)
+        return Settings(_env_file=file)
     except ValidationError as error:
         faults = "; ".join(
             f"VERTEILER_{'__'.join(str(part).upper() for part in fault['loc'])}: {fault['msg']}"
