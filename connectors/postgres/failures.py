@@ -46,6 +46,9 @@ def failure_of(error: BaseException) -> PipelineError | None:
             return Refused(f"PostgreSQL refused a row ({broken})", kind=error.sqlstate)
         case asyncpg.InterfaceError() if "closed" in str(error):
             return Unavailable("the connection to PostgreSQL is closed")
+        case asyncpg.InternalClientError() if "cannot switch to state" in str(error):
+            # The server has said that it ends the session, and its end has not been noticed yet.
+            return Unavailable("the session with PostgreSQL is being ended")
         case OSError():
             return Unavailable(f"PostgreSQL cannot be reached ({error.strerror or type(error).__name__})")
     return None
@@ -56,7 +59,7 @@ async def translated() -> AsyncIterator[None]:
     """Inside it, every foreseen error of asyncpg leaves as a `PipelineError`."""
     try:
         yield
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
         failure = failure_of(error)
         if failure is None:
             raise

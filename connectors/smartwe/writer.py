@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from connectors.postgres import statements
 from connectors.postgres.failures import translated
 from schemas.crm import RecipientStatus, SuppressionRecord
-from schemas.errors import Unavailable
+from schemas.errors import Misconfigured, Unavailable
 
 SYNC_ORIGIN: Final = "write-back"
 """What stands in `sync_origin` of a row that was written here last."""
@@ -60,7 +60,7 @@ class CrmWriter:
         """The session under its origin, made when there is none.
 
         Raises: Unavailable, when the CRM is not there or another session still holds the origin; Misconfigured, when
-            the role may not write back.
+            the role may not write back or the server has no place for the origin.
         """
         if self._connection is None or self._connection.is_closed():
             async with translated():
@@ -144,6 +144,12 @@ class CrmWriter:
             raise Unavailable(
                 f"another session still writes to the CRM as {self._origin}: a predecessor that is ending, or a second"
                 " process with the same slot; nothing was written"
+            ) from error
+        except asyncpg.ConfigurationLimitExceededError as error:
+            connection.terminate()
+            raise Misconfigured(
+                f"the CRM's server has no place for another replication origin ({self._origin}): raise its setting"
+                " max_active_replication_origins, or drop origins of slots that no longer run; nothing was written"
             ) from error
         except BaseException:
             connection.terminate()

@@ -7,8 +7,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+import asyncpg
 import msgspec
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
@@ -17,17 +18,19 @@ from connectors.kafka.catalogue import RECIPIENT_STATUS, SUPPRESSIONS
 from connectors.kafka.producer import BatchProducer
 from connectors.kafka.records import Message
 from connectors.kafka.registry import Decoder, Registry
+from connectors.smartwe.schema import check_identity
 from connectors.smartwe.writer import CrmWriter, StatusGone, Write, Written
 from schemas.crm import RecipientStatus, SuppressionRecord
 from schemas.errors import Disposition, MalformedInput, PipelineError, Refused, Unavailable
+from schemas.ids import NORMALISER_VERSION
 from streams.app import Apply, Batch, Flow, received
+from streams.identity import fingerprints
 from streams.parking import Parking
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 FLOW: Final = "write-back"
-TOPICS: Final = (RECIPIENT_STATUS, SUPPRESSIONS)
 
 BATCH_LIMIT_SECONDS: Final = 25.0
 PATIENCE_SECONDS: Final = 18.0
@@ -35,6 +38,16 @@ PATIENCE_SECONDS: Final = 18.0
 
 _ROW_AT_FAULT: Final = ("22", "23", "44", "P0")
 """SQLSTATE classes that blame a row: data, constraint, check option, a trigger's exception. Others are our fault."""
+
+
+class Topics(NamedTuple):
+    """Where the two kinds of records come from."""
+
+    statuses: str = RECIPIENT_STATUS
+    suppressions: str = SUPPRESSIONS
+
+
+OUR_TOPICS: Final = Topics()
 
 
 class Observation(msgspec.Struct, frozen=True):
@@ -76,9 +89,9 @@ def newest(observations: Iterable[Observation]) -> list[Observation]:
 def _row_of(write: Write) -> tuple[str, str]:
     match write:
         case SuppressionRecord():
-            return SUPPRESSIONS, write.gguid
+            return "suppression", write.gguid
         case RecipientStatus() | StatusGone():
-            return RECIPIENT_STATUS, write.recipient
+            return "status", write.recipient
 
 
 def _overrides(later: Write, held: Write) -> bool:
@@ -96,12 +109,14 @@ class WriteBack:
         decoder: Decoder,
         park: Park,
         *,
+        topics: Topics = OUR_TOPICS,
         patience_seconds: float = PATIENCE_SECONDS,
         metrics: CollectorRegistry = REGISTRY,
     ) -> None:
         self._writer = writer
         self._decoder = decoder
         self._park = park
+        self._topics = topics
         self._patience_seconds = patience_seconds
         self._rows = Counter("write_back_rows", "Records taken to the CRM.", ["outcome"], registry=metrics)
         self._age = Histogram(
@@ -142,8 +157,8 @@ class WriteBack:
     def _write_of(self, message: Message) -> Write | None:
         """The row a record asks for. None: a tombstone of a suppression; only a person lifts an objection."""
         if message.value is None:
-            return StatusGone(message.key_text) if message.topic == RECIPIENT_STATUS else None
-        if message.topic == RECIPIENT_STATUS:
+            return StatusGone(message.key_text) if message.topic == self._topics.statuses else None
+        if message.topic == self._topics.statuses:
             return self._decoder.decode_as(message.value, RecipientStatus)
         return self._decoder.decode_as(message.value, SuppressionRecord)
 
@@ -198,7 +213,7 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, PipelineError) and error.disposition is Disposition.RETRY
 
 
-def write_back_flow(settings: Settings) -> Flow:
+def write_back_flow(settings: Settings, topics: Topics = OUR_TOPICS) -> Flow:
     """The flow that `streams.app.run_flow` runs as `worker write-back`."""
 
     async def start() -> Apply:
@@ -206,17 +221,19 @@ def write_back_flow(settings: Settings) -> Flow:
         producer = BatchProducer(settings.kafka, client_id=f"verteiler-{FLOW}-{settings.instance}")
         writer = CrmWriter(settings.database.crm_dsn, origin_of(settings.instance))
         patience = _Patience()
+        writing, others = fingerprints(settings)
         try:
             async with asyncio.timeout(2 * PATIENCE_SECONDS):
-                await patience.retrying(writer.open)
+                connection: asyncpg.Connection = await patience.retrying(writer.open)
+                await check_identity(connection, writing, NORMALISER_VERSION, also_matches=others)
                 await patience.retrying(producer.start)
         except TimeoutError as error:
             raise Unavailable(f"write-back could not start{patience.reason}; nothing was taken from Kafka") from error
-        write_back = WriteBack(writer, Decoder(registry), Parking(FLOW, producer, registry).park)
+        write_back = WriteBack(writer, Decoder(registry), Parking(FLOW, producer, registry).park, topics=topics)
 
         async def apply(batch: Batch) -> None:
             await write_back.apply([received(raw) for raw in batch])
 
         return apply
 
-    return Flow(FLOW, TOPICS, start, batch_limit_seconds=BATCH_LIMIT_SECONDS)
+    return Flow(FLOW, tuple(topics), start, batch_limit_seconds=BATCH_LIMIT_SECONDS)
