@@ -53,18 +53,29 @@ select * from unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::tex
 on conflict (client, stream, event_id) do nothing
 
 -- fold_results --
--- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 epoch, $6 version, $7 claims as JSON, $8 recipient_id, $9 at, $10 body
+-- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 epoch, $6 version, $7 recipient_id, $8 at, $9 body
+-- Returns the mailboxes whose result is the newest known.
 insert into sync.mailbox as m
-    (client, mailbox, email, email_hash, answered_epoch, answered_version, result_claims, result_recipient_id, result_at, result)
-select c, b, e, h, ae, av, array(select jsonb_array_elements_text(cl)), ri, at, body
-from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int[], $6::bigint[], $7::jsonb[], $8::bigint[],
-            $9::timestamptz[], $10::jsonb[]) r (c, b, e, h, ae, av, cl, ri, at, body)
+    (client, mailbox, email, email_hash, answered_epoch, answered_version, result_recipient_id, result_at, result)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::int[], $6::bigint[], $7::bigint[],
+                     $8::timestamptz[], $9::jsonb[])
 order by 1, 2
 on conflict (client, mailbox) do update set
     answered_epoch = excluded.answered_epoch, answered_version = excluded.answered_version,
-    result_claims = excluded.result_claims, result_recipient_id = excluded.result_recipient_id,
-    result_at = excluded.result_at, result = excluded.result
+    result_recipient_id = excluded.result_recipient_id, result_at = excluded.result_at, result = excluded.result
 where m.result_at is null or excluded.result_at >= m.result_at
+returning m.client, m.mailbox
+
+-- drop_served --
+-- $1 clients, $2 mailboxes, $3 asked
+delete from sync.served s using unnest($1::text[], $2::text[]) k (client, mailbox)
+where s.client = k.client and s.mailbox = k.mailbox and s.asked = $3
+
+-- put_served --
+-- $1 client, $2 mailbox, $3 recipient, $4 asked, $5 email, $6 email_hash
+insert into sync.served (client, mailbox, recipient, asked, email, email_hash)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text[], $6::bytea[])
+on conflict do nothing
 
 -- dirty_held --
 -- $1 email hashes. An answer about a mailbox may release a held e-mail change.
@@ -86,15 +97,13 @@ select recipient, person, email_hash from sync.claim where person = any ($1::tex
 
 -- predecessors --
 -- $1 recipients. The mailboxes that serve one of these claims, or may just be being made for one.
-select k.recipient, m.client, m.email, m.email_hash
-from unnest($1::text[]) k (recipient)
-join sync.mailbox m on m.result_claims @> array[k.recipient]
-where m.result_recipient_id is not null
-union
-select k.recipient, m.client, m.email, m.email_hash
-from unnest($1::text[]) k (recipient)
-join sync.mailbox m on m.claims @> array[k.recipient]
-where m.wanted and (m.answered_epoch, m.answered_version) < (m.epoch, m.version)
+select s.recipient, s.client, s.email, s.email_hash
+from sync.served s
+where s.recipient = any ($1::text[])
+  and (not s.asked
+       or exists (select from sync.mailbox m
+                  where m.client = s.client and m.mailbox = s.mailbox and m.wanted
+                    and (m.answered_epoch, m.answered_version) < (m.epoch, m.version)))
 
 -- put_claims --
 -- $1 recipient, $2 person, $3 client, $4 distribution, $5 email, $6 email_hash, $7 held_for
@@ -135,15 +144,12 @@ select e.topic, e.key, e.version, e.hash
 from unnest($1::text[], $2::text[]) k (topic, key) join sync.emission e using (topic, key)
 
 -- put_mailboxes --
--- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 claims as JSON, $6 wanted, $7 epoch, $8 version
-insert into sync.mailbox (client, mailbox, email, email_hash, claims, wanted, epoch, version)
-select c, b, e, h, array(select jsonb_array_elements_text(cl)), w, ep, v
-from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::jsonb[], $6::boolean[], $7::int[], $8::bigint[])
-     r (c, b, e, h, cl, w, ep, v)
+-- $1 client, $2 mailbox, $3 email, $4 email_hash, $5 wanted, $6 epoch, $7 version
+insert into sync.mailbox (client, mailbox, email, email_hash, wanted, epoch, version)
+select * from unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::boolean[], $6::int[], $7::bigint[])
 order by 1, 2
 on conflict (client, mailbox) do update set
-    email = excluded.email, claims = excluded.claims, wanted = excluded.wanted, epoch = excluded.epoch,
-    version = excluded.version
+    email = excluded.email, wanted = excluded.wanted, epoch = excluded.epoch, version = excluded.version
 
 -- put_emissions --
 -- $1 topic, $2 key, $3 contract, $4 version, $5 hash, $6 body, $7 email_hash, $8 caused_at

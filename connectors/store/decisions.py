@@ -47,7 +47,7 @@ class FoldedFact(msgspec.Struct, frozen=True):
 
 
 class FoldedResult(msgspec.Struct, frozen=True):
-    """A delivery result as it is folded. `claims`: the served claims as a JSON array."""
+    """A delivery result as it is folded. `claims`: the recipients it serves; none where there is no recipient."""
 
     client: str
     mailbox: str
@@ -55,7 +55,7 @@ class FoldedResult(msgspec.Struct, frozen=True):
     email_hash: bytes
     answered_epoch: int
     answered_version: int
-    claims: str
+    claims: tuple[str, ...]
     recipient_id: int | None
     at: datetime
     body: str
@@ -74,13 +74,13 @@ class ClaimRow(msgspec.Struct, frozen=True):
 
 
 class MailboxRow(msgspec.Struct, frozen=True):
-    """The newest decision about a mailbox. `claims`: as a JSON array."""
+    """The newest decision about a mailbox. `claims`: the recipients that it is to serve."""
 
     client: str
     mailbox: str
     email: str
     email_hash: bytes
-    claims: str
+    claims: tuple[str, ...]
     wanted: bool
     epoch: int
     version: int
@@ -109,9 +109,9 @@ class Noted(msgspec.Struct, frozen=True):
     offset: int
 
 
-def _columns(rows: Sequence[msgspec.Struct]) -> list[list[Any]]:
+def _columns(rows: Sequence[msgspec.Struct], *, without: str = "") -> list[list[Any]]:
     """One list for each field, in order, for `unnest`."""
-    fields = rows[0].__struct_fields__
+    fields = [name for name in rows[0].__struct_fields__ if name != without]
     return [[getattr(row, name) for row in rows] for name in fields]
 
 
@@ -165,8 +165,22 @@ class Decisions:
     async def fold_results(self, results: Sequence[FoldedResult]) -> None:
         """Keep each result unless a newer one is known. One for each mailbox."""
         if results:
-            await self._connection.execute(_SQL["fold_results"], *_columns(results))
-            await self._connection.execute(_SQL["dirty_held"], [result.email_hash for result in results])
+            newest = {
+                (row["client"], row["mailbox"])
+                for row in await self._connection.fetch(_SQL["fold_results"], *_columns(results, without="claims"))
+            }
+            accepted = [result for result in results if (result.client, result.mailbox) in newest]
+            await self._serve(accepted, asked=False)
+            await self._connection.execute(_SQL["dirty_held"], [result.email_hash for result in accepted])
+
+    async def _serve(self, rows: Sequence[FoldedResult] | Sequence[MailboxRow], *, asked: bool) -> None:
+        clients, mailboxes = [row.client for row in rows], [row.mailbox for row in rows]
+        await self._connection.execute(_SQL["drop_served"], clients, mailboxes, asked)
+        served = [
+            (row.client, row.mailbox, claim, asked, row.email, row.email_hash) for row in rows for claim in row.claims
+        ]
+        if served:
+            await self._connection.execute(_SQL["put_served"], *zip(*served, strict=True))
 
     async def structure(self) -> list[Record]:
         """(entity, body) of every live structure row."""
@@ -219,7 +233,8 @@ class Decisions:
     async def put_mailboxes(self, rows: Sequence[MailboxRow]) -> None:
         """Insert or update."""
         if rows:
-            await self._connection.execute(_SQL["put_mailboxes"], *_columns(rows))
+            await self._connection.execute(_SQL["put_mailboxes"], *_columns(rows, without="claims"))
+            await self._serve([row for row in rows if row.wanted], asked=True)
 
     async def put_emissions(self, rows: Sequence[EmissionRow]) -> None:
         """Insert or update; they are produced after the commit."""

@@ -77,7 +77,8 @@ class Decider:
             min_size=1,
             max_size=4,
             command_timeout=_DATABASE_SECONDS,
-            server_settings={"application_name": f"verteiler-decide-{self._flow}"},
+            # Every access is by key; a plan that was made while the tables were empty would read them whole later.
+            server_settings={"application_name": f"verteiler-decide-{self._flow}", "enable_seqscan": "off"},
         )
         await self._producer.start()
         async with self._pool.acquire() as connection:

@@ -144,7 +144,7 @@ def _take_result(intake: Intake, message: Message, result: DeliveryResult, ring:
         email_hash=email_hash,
         answered_epoch=result.version.epoch if result.version else 0,
         answered_version=result.version.counter if result.version else 0,
-        claims=msgspec.json.encode(result.claims).decode(),
+        claims=result.claims if result.recipient_id is not None else (),
         recipient_id=result.recipient_id,
         at=result.at,
         body=msgspec.json.encode(result).decode(),

@@ -186,7 +186,7 @@ def _mailbox_row(view: MailboxView, desired: Desired, email_hash: bytes, asked: 
         mailbox=view.mailbox,
         email=view.email,
         email_hash=email_hash,
-        claims=msgspec.json.encode(desired.claims).decode(),
+        claims=desired.claims,
         wanted=desired.wanted,
         epoch=asked.epoch,
         version=asked.counter,

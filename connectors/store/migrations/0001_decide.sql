@@ -52,13 +52,11 @@ create table sync.mailbox (
     mailbox        text  not null,
     email          text  not null,
     email_hash     bytea not null,
-    claims         text[]  not null default '{}',
     wanted         boolean not null default false,
     epoch          integer not null default 0,
     version        bigint  not null default 0,
     answered_epoch integer not null default 0,
     answered_version bigint not null default 0,
-    result_claims  text[] not null default '{}',
     result_recipient_id bigint,
     result_at      timestamptz,
     result         jsonb,
@@ -67,9 +65,21 @@ create table sync.mailbox (
 comment on table sync.mailbox is
     'Each mailbox that something was wanted of or that a client holds: newest version decided, newest result heard.';
 create index on sync.mailbox (email_hash);
-create index on sync.mailbox using gin (claims);
-create index on sync.mailbox using gin (result_claims);
 create index on sync.mailbox (client) where (answered_epoch, answered_version) < (epoch, version);
+
+create table sync.served (
+    client     text  not null,
+    mailbox    text  not null,
+    recipient  text  not null,
+    asked      boolean not null,
+    email      text  not null,
+    email_hash bytea not null,
+    primary key (client, mailbox, recipient, asked)
+);
+comment on table sync.served is
+    'Which claims a mailbox serves: as its client last reported (asked = false), and as the newest mutation asks (true). '
+    'The predecessor of an e-mail change is derived from it.';
+create index on sync.served (recipient);
 
 create table sync.fact (
     client      text   not null,
