@@ -52,7 +52,8 @@ class Change(msgspec.Struct, frozen=True):
 def parse_change(envelope: Mapping[str, Any], *, epoch: int) -> Change:
     """Read one envelope.
 
-    Shape: {"op", "before", "after", "source": {"table", "lsn", "ts_ms", "origin"}}; tombstones must not reach here.
+    Shape: {"op", "before", "after", "source": {"table", "lsn", "snapshot", "sequence", "ts_ms", "origin"}}; tombstones
+        must not reach here.
     Units: source.ts_ms is milliseconds since the Unix epoch; source.lsn a decimal byte position in the log.
     Raises: MalformedInput, when a field is missing or holds what its type cannot, or no row is there.
     Source: Debezium PostgreSQL connector, "Data change events".
@@ -65,15 +66,31 @@ def parse_change(envelope: Mapping[str, Any], *, epoch: int) -> Change:
             op=op,
             before=envelope.get("before"),
             after=envelope.get("after"),
-            position=Position(epoch, int(source.get("lsn") or 0)),
+            position=Position(epoch, _lsn(source)),
             committed_at=datetime.fromtimestamp(source["ts_ms"] / 1000, UTC),
             origin=source.get("origin"),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError, OSError) as error:
         raise MalformedInput(f"not a change envelope: {type(error).__name__}") from error
     if not isinstance(change.before if op is Op.DELETE else change.after, Mapping):
         raise MalformedInput(f"a change with op {op.value!r} carries no row")
     return change
+
+
+def _lsn(source: Mapping[str, Any]) -> int:
+    """The change's position in its epoch.
+
+    Each full snapshot opens an epoch, and its rows stand before everything streamed in it. Their own `lsn` is the
+    snapshot's: a change that was written before it but committed after it has a lower one, and would lose to the row
+    that it replaces. Rows of an incremental snapshot have no `lsn`, but stand in the stream at `sequence`.
+    """
+    match source.get("snapshot"):
+        case None | "false":
+            return int(source.get("lsn") or 0)
+        case "incremental":
+            return int(json.loads(source["sequence"])[1] or 0)
+        case _:
+            return 0
 
 
 def epoch_of(headers: Mapping[str, bytes] | None) -> int:

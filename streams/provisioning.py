@@ -103,16 +103,21 @@ def topics_of(settings: Settings, clients: Collection[str]) -> tuple[Topic, ...]
 async def provision_capture(settings: Settings) -> list[Step]:
     """The connector, registered and running. In a restored CRM it starts anew, in the next epoch.
 
+    So it does when Connect has lost it: every full snapshot opens an epoch, or its rows would be taken for old ones.
     Raises: Unavailable, when it does not run in time; Misconfigured, when Connect refuses it.
     """
     name = settings.capture.connector
     admin, sync = settings.database.crm_admin_dsn, settings.database.sync_dsn.get_secret_value()
     history = await _history(admin)
-    entered = await store.enter_history(
-        sync, history.system_identifier, history.timeline, at_least=settings.source_epoch
-    )
     async with Connect(settings.capture.connect_url) as connect:
         known = await connect.config(name) is not None
+        before = await store.present_history(sync)
+        entered = await store.enter_history(
+            sync,
+            history.system_identifier,
+            history.timeline,
+            at_least=max(settings.source_epoch, before[0].epoch + 1 if before and not known else 0),
+        )
         if entered.snapshot_due and known:
             await connect.forget_offsets(name, within_seconds=_CAPTURE_SECONDS)
         if entered.snapshot_due:
@@ -123,7 +128,13 @@ async def provision_capture(settings: Settings) -> list[Step]:
         await connect.wait_running(name, within_seconds=_CAPTURE_SECONDS)
     if entered.snapshot_due:
         await store.snapshot_begun(sync)
-        return [Step("connector", State.DONE, f"the CRM was restored: new snapshot in epoch {entered.epoch}")]
+        return [
+            Step(
+                "connector",
+                State.DONE,
+                f"new snapshot in epoch {entered.epoch}: {'the CRM was restored' if known else 'Connect had lost it'}",
+            )
+        ]
     if changed:
         return [Step("connector", State.DONE, "registered and running")]
     return [Step("connector", State.PRESENT, "running")]

@@ -1,4 +1,4 @@
-"""Kafka Connect's REST API: register the connector, look at it, restart what failed. No call is retried here."""
+"""Kafka Connect's REST API: register the connector, look at it, restart what failed."""
 
 import asyncio
 import json
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from connectors.debezium.connector import differing
 from schemas.errors import Misconfigured, PipelineError, Refused, Unavailable
@@ -63,13 +64,16 @@ class Status(msgspec.Struct, frozen=True):
 class Connect:
     """One Connect cluster. Every request has a deadline.
 
-    Raises in every method: Unavailable, when Connect does not answer or is rebalancing; Misconfigured, when it refuses
-    a configuration.
+    Connect answers "not now" for a moment after each change, because it rebalances: that is waited for, up to
+    `patience_seconds`.
+    Raises in every method: Unavailable, when Connect does not answer or stays busy; Misconfigured, when it refuses a
+    configuration.
     """
 
-    def __init__(self, url: str, *, timeout_seconds: float = 15.0) -> None:
+    def __init__(self, url: str, *, timeout_seconds: float = 15.0, patience_seconds: float = 20.0) -> None:
         self._url = url.rstrip("/")
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._patience_seconds = patience_seconds
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Connect":
@@ -137,10 +141,7 @@ class Connect:
         deadline = monotonic() + within_seconds
         last: str | None = None
         while monotonic() < deadline:
-            try:
-                status = await self.status(name)
-            except Unavailable as busy:  # Connect answers so while it rebalances
-                status, last = None, str(busy)
+            status = await self.status(name)
             if status is not None:
                 if status.running if state is TaskState.RUNNING else status.connector.state is state:
                     return
@@ -155,10 +156,23 @@ class Connect:
 
     async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
         """The answer; None when there is no such thing, or nothing to say."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(_Rebalancing),
+            stop=stop_after_delay(self._patience_seconds),
+            wait=wait_fixed(_LOOK_SECONDS),
+            reraise=True,
+        ):
+            with attempt:
+                return await self._ask_once(method, path, body)
+
+    async def _ask_once(self, method: str, path: str, body: dict[str, str] | None) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:
-            async with self._session.request(method, self._url + path, json=body) as response:
+            # Connect refuses a call whose content has no type, even where there is no content.
+            async with self._session.request(
+                method, self._url + path, json=body, headers={"Content-Type": "application/json"}
+            ) as response:
                 text = await response.text()
                 if response.status == 404:
                     return None
@@ -173,11 +187,17 @@ class Connect:
             raise Unavailable("Kafka Connect is still starting: it answers, but not yet in JSON") from error
 
 
+class _Rebalancing(Unavailable):
+    """Connect is settling who does what; in a moment it will answer."""
+
+
 def failure_of(status: int, text: str = "") -> PipelineError | None:
     """What a status of Connect means. `text` is its body."""
     if 200 <= status < 300:
         return None
-    if status in (408, 409, 429) or status >= 500:  # 409: rebalancing
+    if status == 409 or (status == 500 and "rebalance" in text):
+        return _Rebalancing(f"Kafka Connect is rebalancing ({status}); what the CRM wrote waits in its log")
+    if status in (408, 429) or status >= 500:
         return Unavailable(f"Kafka Connect cannot do it now ({status}): {reason_of(text)}")
     if status == 400:
         return Misconfigured(f"Kafka Connect refuses the connector's configuration: {reason_of(text)}")

@@ -9,6 +9,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as RawMessage
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from connectors.kafka.failures import failure_of
 from connectors.kafka.records import Message
@@ -167,9 +168,7 @@ class LaneConsumer:
             raise KafkaException(found.error)
         partitions = [TopicPartition(self.topic, partition) for partition in sorted(found.partitions)]
         progress = Progress()
-        for partition in partitions:
-            _, end = self._consumer.get_watermark_offsets(partition, timeout=deadline)
-            progress.ends[partition.partition] = end
+        progress.ends = {place: end for place, (_, end) in extents(self._consumer, partitions, deadline).items()}
         starts = []
         for partition in self._consumer.committed(partitions, timeout=deadline):
             if partition.error is not None:
@@ -249,6 +248,26 @@ class Progress:
         return finished >= end or (
             self._reached.get(partition, -1) >= end and finished >= self._delivered.get(partition, 0)
         )
+
+
+def extents(consumer: Consumer, places: Sequence[TopicPartition], timeout_seconds: float) -> dict[int, tuple[int, int]]:
+    """First and next offset of each of these partitions, by number. Blocks.
+
+    A partition that was made a moment ago, or whose broker has just come back, may need a moment to find its leader.
+    """
+    patient = Retrying(
+        retry=retry_if_exception(_passes),
+        stop=stop_after_delay(timeout_seconds),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )
+    return {
+        place.partition: patient(consumer.get_watermark_offsets, place, timeout=timeout_seconds) for place in places
+    }
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and bool(error.args[0].retriable())
 
 
 def message_of(raw: RawMessage) -> Message:

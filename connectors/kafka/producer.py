@@ -125,7 +125,8 @@ class BatchProducer:
                     linger_ms=0,  # batches are made here
                     max_batch_size=_BATCH_BYTES,
                     max_request_size=2 * MAX_RECORD_BYTES,
-                    request_timeout_ms=int(self._deadline_seconds * 1000),
+                    # Below the deadline, so that the library still says what was wrong.
+                    request_timeout_ms=int(self._deadline_seconds * 600),
                 )
                 try:
                     await producer.start()

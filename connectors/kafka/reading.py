@@ -8,7 +8,7 @@ from typing import Final
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from connectors.kafka.consumer import message_of
+from connectors.kafka.consumer import extents, message_of
 from connectors.kafka.failures import failure_of
 from connectors.kafka.records import Message
 from connectors.kafka.settings import KafkaSettings
@@ -99,14 +99,15 @@ def _assign(consumer: Consumer, topic: str, since: datetime | None, timeout_seco
     if found.error is not None:
         raise KafkaException(found.error)
     starts = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in sorted(found.partitions)]
+    held = extents(consumer, starts, timeout_seconds)
     if since is not None:
         for start in starts:
             start.offset = int(since.timestamp() * 1000)
         starts = consumer.offsets_for_times(starts, timeout=timeout_seconds)  # -1, the end, where there is nothing
-    unread = {}
-    for start in starts:
-        first, end = consumer.get_watermark_offsets(start, timeout=timeout_seconds)
-        if end > first and (start.offset == OFFSET_BEGINNING or 0 <= start.offset < end):
-            unread[start.partition] = end
     consumer.assign(starts)
-    return unread
+    return {
+        start.partition: end
+        for start in starts
+        for first, end in [held[start.partition]]
+        if end > first and (start.offset == OFFSET_BEGINNING or 0 <= start.offset < end)
+    }

@@ -77,7 +77,7 @@ def test_each_setting_that_differs_is_named() -> None:
      (500, Unavailable), (503, Unavailable)],
 )  # fmt: skip
 def test_each_status_of_connect_has_a_meaning(status: int, kind: type[PipelineError] | None) -> None:
-    assert type(failure_of(status)) is (kind or type(None))
+    assert isinstance(failure_of(status), kind or type(None))
 
 
 TRACE = """org.apache.kafka.connect.errors.ConnectException: An exception occurred in the change event producer.
