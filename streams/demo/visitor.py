@@ -43,7 +43,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Visitor:
-    """One account. Order: use it as an async context.
+    """One account, as `endpoints.json` names it; only a stand-in has controls. Order: use it as an async context.
 
     Raises in every method: Unavailable, when it does not answer; Refused, when it says no.
     """
@@ -51,9 +51,9 @@ class Visitor:
     def __init__(self, client: str, endpoint: Mapping[str, str]) -> None:
         self.client = client
         self._base = endpoint["base_url"]
-        self._control = endpoint["control_url"]
+        self._control = endpoint.get("control_url", "")
         self._auth = aiohttp.BasicAuth(endpoint["user"], endpoint["password"])
-        self._token = {"Authorization": f"Bearer {endpoint['control_token']}"}
+        self._token = {"Authorization": f"Bearer {endpoint.get('control_token', '')}"}
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "Visitor":
