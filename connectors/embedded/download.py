@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import tarfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,9 +25,16 @@ _ATTEMPTS = 4
 _CONNECT_AND_READ_SECONDS = (10.0, 30.0)
 _OTHER_PROCESS_SECONDS = 900.0
 _INVENTORY = "inventory.sha256"
-# A plug-in path is a folder of folders, and this archive has none. Connect has its own JSON converter, and a second
-# one in a plug-in hides it.
-_UNPACKING = {Role.CONVERTER: {"inner": "apicurio-registry-converter", "leave_out": "connect-json-*.jar"}}
+# A plug-in path is a folder of folders, and the converter's archive has none. Connect has its own JSON converter, and a
+# second one in a plug-in hides it. And a manifest of services, which the archive lacks, spares Connect the search
+# through every class of every jar.
+_CONVERTER_FOLDER = "apicurio-registry-converter"
+_HARMFUL = "connect-json-*.jar"
+_MANIFEST_JAR = "services.jar"
+_MANIFEST = (
+    "META-INF/services/org.apache.kafka.connect.storage.Converter",
+    "io.apicurio.registry.utils.converter.AvroConverter\n",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +108,7 @@ def _fetch(parts: Sequence[Part], cache: Path, report: Report, open_remote: Open
     for part in parts:
         if part.role is not Role.KAFKA and not _present(part, cache):
             meter.say(f"unpacking {part.file_name}")
-            _unpack(cache / part.cached_as, cache / part.unpacked_as, **_UNPACKING.get(part.role, {}))
+            _unpack(cache / part.cached_as, part, cache / part.unpacked_as)
 
 
 class _Meter:
@@ -204,14 +212,18 @@ def _present(part: Part, cache: Path) -> bool:
     return all((folder / name).is_file() and _sha256(folder / name) == sha256 for sha256, name in lines)
 
 
-def _unpack(archive: Path, folder: Path, *, inner: str = "", leave_out: str = "") -> None:
+def _unpack(archive: Path, part: Part, folder: Path) -> None:
     """Unpack beside the target and rename, so that a folder is either whole or absent."""
     fresh = folder.with_name(folder.name + ".fresh")
     shutil.rmtree(fresh, ignore_errors=True)
+    inner = fresh / _CONVERTER_FOLDER if part.role is Role.CONVERTER else fresh
     with tarfile.open(archive) as tar:
-        tar.extractall(fresh / inner, filter="data")
-    for path in list(fresh.rglob(leave_out)) if leave_out else ():
-        path.unlink()
+        tar.extractall(inner, filter="data")
+    if part.role is Role.CONVERTER:
+        for path in list(inner.glob(_HARMFUL)):
+            path.unlink()
+        with zipfile.ZipFile(inner / _MANIFEST_JAR, "w") as jar:
+            jar.writestr(*_MANIFEST)
     names = sorted(path.relative_to(fresh).as_posix() for path in fresh.rglob("*") if path.is_file())
     (fresh / _INVENTORY).write_text("".join(f"{_sha256(fresh / name)} {name}\n" for name in names))
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """The one folder that holds everything of a stack: data, logs, secrets, and who is running."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import msgspec
 
 from connectors.embedded.process import Identity
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Unavailable
 
 
 class State(msgspec.Struct, frozen=True):
@@ -134,5 +135,20 @@ class Home:
         return state if state.pid == pid else None
 
     def erase(self) -> None:
-        """Remove the folder and all in it."""
-        shutil.rmtree(self.root, ignore_errors=True)
+        """Remove what a stack keeps here, and the folder itself unless something else lies in it."""
+        for path in (self.data, self.logs, self.config, self.held):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in self.root.glob("*") if self.root.is_dir() else ():
+            if path.is_file() and (path.suffix in (".json", ".lock", ".env") or path.name.startswith(".")):
+                path.unlink()
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
+
+def refuse_damaged(folder: Path, *, missing: str) -> None:
+    """Raises: Unavailable, when a data folder without its central file holds something all the same."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise Unavailable(
+            f"the data folder {folder} is damaged: {missing} is missing; nothing was changed; "
+            "put it back, or erase everything with `down --erase`"
+        )

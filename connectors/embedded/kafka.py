@@ -8,6 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from connectors.embedded.home import refuse_damaged
 from connectors.embedded.jvm import java
 from connectors.embedded.process import ProcessSpec
 from schemas.errors import Unavailable
@@ -55,6 +59,7 @@ class Kafka:
             "group.initial.rebalance.delay.ms": "0",  # nobody else is about to join
             "group.min.session.timeout.ms": "3000",
             "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),  # the default 128 MB is half the heap
+            "log.index.size.max.bytes": str(1024 * 1024),  # preallocated twice for each partition
             "log.retention.check.interval.ms": "60000",
             "message.max.bytes": str(8 * 1024 * 1024),
             "compression.type": "producer",
@@ -79,6 +84,7 @@ class Kafka:
         self.config.write_text(render_properties(self.properties()))
         if (self.data / "meta.properties").exists():
             return
+        refuse_damaged(self.data, missing="meta.properties")
         self.data.mkdir(parents=True, exist_ok=True)
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = self._java(
@@ -92,7 +98,7 @@ class Kafka:
     def _java(self, *run: str) -> tuple[str, ...]:
         return java(
             heap_mb=self.heap_mb,
-            properties={"log4j2.configurationFile": str(self.logging)},
+            properties={"log4j2.configurationFile": self.logging.as_uri()},
             temp=self.temp,
             run=("-cp", ":".join(map(str, self.class_path)), *run),
         )
@@ -100,9 +106,6 @@ class Kafka:
 
 def answers_metadata(bootstrap: str, timeout_seconds: float = 2.0) -> bool:
     """Whether a broker that serves clients is there."""
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
-
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, "socket.connection.setup.timeout.ms": 1500})
     try:
         return bool(admin.list_topics(timeout=timeout_seconds).brokers)
@@ -111,5 +114,12 @@ def answers_metadata(bootstrap: str, timeout_seconds: float = 2.0) -> bool:
 
 
 def render_properties(properties: Mapping[str, str]) -> str:
-    """A Java properties file."""
-    return "".join(f"{name}={value}\n" for name, value in properties.items())
+    """A Java properties file, in ASCII: Java reads these files as Latin-1."""
+    return "".join(f"{name}={_escaped(value)}\n" for name, value in properties.items())
+
+
+def _escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be")
+    codes = (int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2))
+    text = "".join(chr(code) if 0x20 <= code < 0x7F else f"\\u{code:04x}" for code in codes)
+    return "\\" + text if text.startswith(" ") else text

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import asyncpg
 
+from connectors.embedded.account import Account, unprivileged
+from connectors.embedded.home import refuse_damaged
+from connectors.embedded.logs import last_error
 from connectors.embedded.process import ProcessSpec
 from schemas.errors import Misconfigured, Unavailable
 
 SUPERUSER = "verteiler"
 DATABASES = ("crm", "sync")
-_UNPRIVILEGED_ID = "1000"
 
 SETTINGS: dict[str, str] = {
     "wal_level": "logical",
@@ -30,8 +32,12 @@ SETTINGS: dict[str, str] = {
     "listen_addresses": "127.0.0.1",
     "timezone": "UTC",
     "log_timezone": "UTC",
-    "lc_messages": "C",
     "log_line_prefix": "%m [%p] ",
+    "log_checkpoints": "off",
+    # Errors belong to whoever caused them, and their text can quote rows: the server's own log keeps quiet about them.
+    "log_min_messages": "log",
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
 }
 
 
@@ -47,13 +53,16 @@ class Postgres:
         return f"postgresql://{SUPERUSER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def spec(self) -> ProcessSpec:
+        """Raises: Misconfigured, when we are root and cannot become anybody else."""
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        account = unprivileged()
+        server = (str(binary("postgres")), "-D", str(self.data), "-p", str(self.port), *settings)
         return ProcessSpec(
             name="postgres",
-            argv=(*unprivileged(), str(binary("postgres")), "-D", str(self.data), "-p", str(self.port), *settings),
-            prepare=self.initialise,
+            argv=(*account.prefix, *server),
+            prepare=lambda: self.initialise(account),
             ready=self.ready,
-            ready_seconds=60,
+            ready_seconds=120,  # after a crash it replays its log first
             stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
             force_signal=signal.SIGQUIT,  # not SIGKILL: its children would outlive it for a moment
         )
@@ -67,25 +76,31 @@ class Postgres:
         await connection.close()
         return True
 
-    def initialise(self) -> None:
-        """Create the cluster and its databases unless they are there. A half-made cluster is made anew."""
+    def initialise(self, account: Account) -> None:
+        """Create the cluster and its databases unless they are there. A half-made cluster is made anew.
+
+        Raises: Unavailable, when that fails or when the folder is damaged.
+        """
         if (self.data / "PG_VERSION").exists():
             return
+        refuse_damaged(self.data, missing="PG_VERSION")
         fresh = self.data.with_name(self.data.name + ".fresh")
-        shutil.rmtree(fresh, ignore_errors=True)
         password_file = fresh.with_name("initial.secret")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)
+        account.give(fresh, password_file)
         try:
             _run(
-                "initdb", f"--pgdata={fresh}", f"--username={SUPERUSER}", f"--pwfile={password_file}",
+                account, "initdb", f"--pgdata={fresh}", f"--username={SUPERUSER}", f"--pwfile={password_file}",
                 "--auth-host=scram-sha-256", "--auth-local=reject", "--encoding=UTF8",
-                "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
+                "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-locale", "--no-instructions",
             )  # fmt: skip
         finally:
             password_file.unlink()
         statements = "".join(f"create database {name}\n" for name in DATABASES)
-        _run("postgres", "--single", "-D", str(fresh), "postgres", given=statements)
+        _run(account, "postgres", "--single", "-D", str(fresh), "postgres", given=statements)
         fresh.rename(self.data)
 
 
@@ -97,19 +112,12 @@ def binary(name: str) -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin" / name
 
 
-def unprivileged() -> tuple[str, ...]:
-    """What to put before a PostgreSQL program, which refuses to run as root.
-
-    As root: a user namespace in which we are somebody else, so that files stay ours. Otherwise nothing.
-    """
-    if os.geteuid() != 0:
-        return ()
-    return ("unshare", "--user", f"--map-user={_UNPRIVILEGED_ID}", f"--map-group={_UNPRIVILEGED_ID}", "--")
-
-
-def _run(program: str, *arguments: str, given: str = "") -> None:
-    command = (*unprivileged(), str(binary(program)), *arguments)
-    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+def _run(account: Account, program: str, *arguments: str, given: str = "") -> None:
+    command = (*account.prefix, str(binary(program)), *arguments)
+    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
     if done.returncode or "ERROR:" in done.stderr:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
-        raise Unavailable(f"PostgreSQL could not be initialised: {lines[-1] if lines else done.returncode}")
+        raise Unavailable(
+            f"PostgreSQL could not be initialised: {last_error(done.stderr) or f'exit code {done.returncode}'}; "
+            "nothing was there before, so nothing is lost"
+        )

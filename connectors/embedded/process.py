@@ -1,12 +1,16 @@
 """A process to be kept running, and how it is found again after a crash. No policy here: see `supervisor`."""
 
+import os
+import shutil
 import signal
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import psutil
+
+from schemas.errors import Misconfigured
 
 Ready = Callable[[], Awaitable[bool]]
 
@@ -72,5 +76,59 @@ def same_start(one: float, other: float) -> bool:
 
 
 def back_off_seconds(failures: int) -> float:
-    """How long to wait before start number `failures` + 1 in a row: 1 s, doubling, at most 30 s."""
+    """How long to wait before the next start after that many failures in a row: 1 s, doubling, at most 30 s."""
     return min(30.0, float(2 ** min(max(failures - 1, 0), 10)))
+
+
+def in_order(specs: Sequence[ProcessSpec], known: Iterable[str] = ()) -> list[ProcessSpec]:
+    """The specs, each behind those it comes after. `known` are names that run already.
+
+    Raises: Misconfigured, for a circle, an unknown name in `after`, or a name given twice.
+    """
+    placed = set(known)
+    if len({spec.name for spec in specs} | placed) != len(specs) + len(placed):
+        raise Misconfigured("two processes have the same name")
+    ordered: list[ProcessSpec] = []
+    rest = list(specs)
+    while rest:
+        free = [spec for spec in rest if placed.issuperset(spec.after)]
+        if not free:
+            raise Misconfigured(f"these processes wait for ever: {', '.join(spec.name for spec in rest)}")
+        ordered += free
+        placed |= {spec.name for spec in free}
+        rest = [spec for spec in rest if spec.name not in placed]
+    return ordered
+
+
+def stopping_order(specs: Sequence[ProcessSpec]) -> list[list[ProcessSpec]]:
+    """Groups to be stopped one after the other: nobody is stopped before those that came after it."""
+    groups: list[list[ProcessSpec]] = []
+    place: dict[str, int] = {}
+    for spec in reversed(specs):
+        place[spec.name] = max((place[other.name] + 1 for other in specs if spec.name in other.after), default=0)
+        groups += [[] for _ in range(place[spec.name] + 1 - len(groups))]
+        groups[place[spec.name]].append(spec)
+    return groups
+
+
+def environment(spec: ProcessSpec, inherited: Mapping[str, str]) -> dict[str, str]:
+    """All that a process inherits is where programs are, where home is and which language; the rest is its spec."""
+    return {name: inherited[name] for name in ("PATH", "HOME", "LANG") if name in inherited} | dict(spec.env)
+
+
+def dying_with_parent(spec: ProcessSpec) -> tuple[str, ...]:
+    """The command line, so wrapped that the kernel ends the process when its parent dies. The pid stays the same.
+
+    Where util-linux is not installed the process outlives a killed parent, until somebody reads the list of pids.
+    """
+    setpriv = shutil.which("setpriv", path=os.environ.get("PATH", os.defpath))
+    if setpriv is None:
+        return spec.argv
+    return (setpriv, "--pdeathsig", spec.force_signal.name.removeprefix("SIG"), "--", *spec.argv)
+
+
+def ending(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "still running"
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"

@@ -33,7 +33,7 @@ class Registry:
             "quarkus.management.port": str(self.management_port),  # cannot be switched off at run time
             "apicurio.storage.kind": "kafkasql",
             "apicurio.kafkasql.bootstrap.servers": self.bootstrap,
-            "apicurio.kafkasql.consumer.poll.timeout": "50",
+            "apicurio.kafkasql.consumer.poll.timeout": "50",  # ms; a write waits until it has been read back
             "apicurio.datasource.jdbc.initial-size": "2",
             "apicurio.datasource.jdbc.min-size": "2",
             "apicurio.datasource.jdbc.max-size": "8",
@@ -54,8 +54,8 @@ class Registry:
         )
 
     async def ready(self) -> bool:
-        """Whether it answers from its storage."""
-        return await answers_json(f"{self.url}/apis/ccompat/v7/subjects")
+        """Whether it has read all of its journal. Its API answers before, and then knows only some of the ids."""
+        return await answers_json(f"http://127.0.0.1:{self.management_port}/health/ready")
 
 
 async def answers_json(url: str, timeout_seconds: float = 2.0) -> bool:

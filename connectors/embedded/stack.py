@@ -17,7 +17,7 @@ from connectors.embedded.parts import default_cache, locked_parts
 from connectors.embedded.postgres import SUPERUSER, Postgres
 from connectors.embedded.process import ProcessSpec
 from connectors.embedded.registry import Registry
-from schemas.errors import Unavailable
+from schemas.errors import Misconfigured, Unavailable
 
 _MIN_FREE_BYTES = 1_000_000_000
 
@@ -71,15 +71,18 @@ class EmbeddedStack:
         fetch(locked_parts(), self.settings.cache, report)
 
     def specs(self, draw: random.Random) -> tuple[tuple[ProcessSpec, ...], Endpoints]:
-        """Choose ports and say what to run: PostgreSQL, Kafka, then registry and Connect.
+        """Choose ports and say what to run: PostgreSQL, Kafka, then registry and Connect. Order: own the home.
 
-        Raises: Misconfigured, when a named port is taken; Unavailable, when the disk is nearly full.
+        Raises: Misconfigured, when a named port is taken or a folder has a name that cannot be used; Unavailable, when
+            the disk is nearly full.
         """
+        refuse_names(self.home.root, self.settings.cache)
         check_space(self.home.root)
         port = self._ports(draw)
         parts = fetched(locked_parts(), self.settings.cache)
         temp = self.home.data / "tmp"
-        temp.mkdir(exist_ok=True)
+        shutil.rmtree(temp, ignore_errors=True)  # native libraries of Java programs that were killed
+        temp.mkdir()
         logging = self.home.config / "log4j2.properties"
         logging.write_text(render_properties(LOGGING))
         postgres = Postgres(
@@ -142,6 +145,13 @@ class EmbeddedStack:
         chosen = ports.choose(named, before, draw)
         self.home.write_private(remembered, msgspec.json.encode(chosen))
         return chosen
+
+
+def refuse_names(*folders: Path) -> None:
+    """Raises: Misconfigured, for folders whose name would break a class path or a list of folders."""
+    bad = [f"{folder} contains {mark!r}" for folder in folders for mark in ",:;\n" if mark in str(folder)]
+    if bad:
+        raise Misconfigured(f"Java takes no such folder: {'; '.join(bad)}; name another one")
 
 
 def check_space(folder: Path, *, need_bytes: int = _MIN_FREE_BYTES) -> None:
