@@ -88,6 +88,12 @@ class Admin:
         compared = await self._compared(topics, differing=Outcome.DIFFERS)
         return [outcome for outcome in compared if outcome.outcome is not Outcome.KEPT]
 
+    async def names(self) -> list[str]:
+        """Every topic of the broker, sorted, without Kafka's own."""
+        with _translated("list topics"):
+            found = await asyncio.to_thread(self._client.list_topics, timeout=self._timeout)
+        return sorted(name for name in found.topics if not name.startswith("__consumer_"))
+
     async def partitions(self, names: Collection[str]) -> dict[str, int]:
         """The number of partitions of each of these topics that exists."""
         if not names:

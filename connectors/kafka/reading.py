@@ -6,7 +6,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka.consumer import extents, message_of
 from connectors.kafka.failures import failure_of
@@ -22,14 +22,16 @@ def read_topic(
     topic: str,
     *,
     since: datetime | None = None,
+    last: int | None = None,
     follow: bool = False,
     batch: int = 2000,
     stalled_after_seconds: float = 30.0,
 ) -> Generator[list[Message], None, None]:
     """Batches of the topic's records up to where it ended at the call, in order for each partition. Blocks.
 
-    since: only records written then or later. follow: go on after the end; then a batch may be empty, every 0.2 s or
-    so, for the caller to look round. Commits nothing.
+    since: only records written then or later. last: only the last so many offsets of each partition.
+    follow: go on after the end; then a batch may be empty, every 0.2 s or so, for the caller to look round.
+    Commits nothing.
     Raises: Unavailable, also when nothing comes for `stalled_after_seconds` before the end; Misconfigured, without
         the topic.
     """
@@ -45,7 +47,7 @@ def read_topic(
         }
     )
     try:
-        unread = _assign(consumer, topic, since, stalled_after_seconds)
+        unread = _assign(consumer, topic, since, last, stalled_after_seconds)
         moved_at = monotonic()
         while unread or follow:
             messages = []
@@ -75,10 +77,16 @@ def read_topic(
 
 
 async def read_topic_async(
-    settings: KafkaSettings, topic: str, *, since: datetime | None = None, follow: bool = False, batch: int = 2000
+    settings: KafkaSettings,
+    topic: str,
+    *,
+    since: datetime | None = None,
+    last: int | None = None,
+    follow: bool = False,
+    batch: int = 2000,
 ) -> AsyncIterator[list[Message]]:
     """`read_topic` for asyncio code: the waiting is done in a thread."""
-    batches = read_topic(settings, topic, since=since, follow=follow, batch=batch)
+    batches = read_topic(settings, topic, since=since, last=last, follow=follow, batch=batch)
     under_way: asyncio.Future[list[Message] | None] | None = None
     try:
         while True:
@@ -93,21 +101,23 @@ async def read_topic_async(
         await asyncio.to_thread(batches.close)
 
 
-def _assign(consumer: Consumer, topic: str, since: datetime | None, timeout_seconds: float) -> dict[int, int]:
+def _assign(
+    consumer: Consumer, topic: str, since: datetime | None, last: int | None, timeout_seconds: float
+) -> dict[int, int]:
     """Start reading; the partitions that hold anything to be read, each with its present end."""
     found = consumer.list_topics(topic, timeout=timeout_seconds).topics[topic]
     if found.error is not None:
         raise KafkaException(found.error)
-    starts = [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in sorted(found.partitions)]
-    held = extents(consumer, starts, timeout_seconds)
+    places = [TopicPartition(topic, partition) for partition in sorted(found.partitions)]
+    held = extents(consumer, places, timeout_seconds)
+    starts = {partition: first for partition, (first, _) in held.items()}
     if since is not None:
-        for start in starts:
-            start.offset = int(since.timestamp() * 1000)
-        starts = consumer.offsets_for_times(starts, timeout=timeout_seconds)  # -1, the end, where there is nothing
-    consumer.assign(starts)
-    return {
-        start.partition: end
-        for start in starts
-        for first, end in [held[start.partition]]
-        if end > first and (start.offset == OFFSET_BEGINNING or 0 <= start.offset < end)
-    }
+        at = int(since.timestamp() * 1000)
+        asked = [TopicPartition(topic, partition, at) for partition in starts]
+        for place in consumer.offsets_for_times(asked, timeout=timeout_seconds):
+            # Nothing so new is there yet.
+            starts[place.partition] = place.offset if place.offset >= 0 else held[place.partition][1]
+    if last is not None:
+        starts = {partition: max(start, held[partition][1] - last) for partition, start in starts.items()}
+    consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
+    return {partition: end for partition, (_, end) in held.items() if starts[partition] < end}
