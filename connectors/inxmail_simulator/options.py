@@ -143,7 +143,7 @@ class SimulatorOptions(BaseModel):
     attributes: tuple[AttributeSeed, ...] = DEMO_ATTRIBUTES
     behaviour: Behaviour = Behaviour()
     seed: int = Field(1, description="Of every random draw: event jitter, faults with a probability.")
-    request_log_entries: int = Field(200_000, ge=1, description="Older entries are forgotten; counters are not.")
+    request_log_entries: int = Field(50_000, ge=1, description="Older entries are forgotten; counters are not.")
 
     @model_validator(mode="after")
     def _secrets_filled(self) -> Self:

@@ -63,6 +63,8 @@ def act(account: Account, deed: Act, now: float) -> dict[str, object]:
     mailing_list = _list(account, deed.list_id)
     if not is_address(deed.email):
         raise ValueError("email is no address")
+    if (deed.occurred_at or deed.delay_ms is not None) and deed.action not in _LEAVING:
+        raise ValueError(f"occurred_at and delay_ms are for {', '.join(_LEAVING)}")
     email = deed.email
     result: str | bool
     match deed.action:

@@ -11,6 +11,7 @@ from connectors.inxmail_simulator.journal import Journal
 from connectors.inxmail_simulator.keyset import Keyset
 from connectors.inxmail_simulator.options import Behaviour, SimulatorOptions
 from connectors.inxmail_simulator.subscription import Permission, Process, State
+from connectors.inxmail_simulator.value_index import ValueIndex
 from connectors.inxmail_simulator.values import AttributeType, Value
 
 
@@ -93,6 +94,7 @@ class Account:
         self.recipient_ids = Keyset()
         self.by_email: dict[str, Recipient] = {}
         self.modifications = Journal()
+        self._value_index = ValueIndex()
         self.attributes: dict[int, Attribute] = {}
         self.attribute_names: dict[str, Attribute] = {}
         self.lists: dict[int, MailingList] = {}
@@ -161,6 +163,11 @@ class Account:
         """By address, upper and lower case alike; that is all the equality this system knows."""
         return self.by_email.get(email.lower())
 
+    def holders(self, position: int, value: Value) -> set[int]:
+        """Ids of the recipients that have this value in this attribute."""
+        everybody = ((recipient.id, recipient.values) for recipient in self.recipients.values())
+        return self._value_index.ids(position, value, everybody)
+
     def add_recipient(self, email: str, values: Mapping[int, Value], now: float) -> Recipient:
         """A new recipient under a new id, also when the same address was here before: there are no tombstones."""
         recipient = Recipient(self._next_recipient, email, _with((), values), now, now)
@@ -168,6 +175,7 @@ class Account:
         self.recipients[recipient.id] = recipient
         self.recipient_ids.add(recipient.id)
         self.by_email[email.lower()] = recipient
+        self._value_index.moved(recipient.id, None, recipient.values)
         self.modifications.note(recipient.id, now)
         self.changes += 1
         return recipient
@@ -182,6 +190,7 @@ class Account:
             del self.by_email[recipient.email.lower()]
             self.by_email[email.lower()] = recipient
             recipient.email = email
+        self._value_index.moved(recipient.id, recipient.values, changed)
         recipient.values = changed
         recipient.modified_at = now
         self.modifications.note(recipient.id, now)
@@ -193,6 +202,7 @@ class Account:
             if membership is not None:
                 self._drop(mailing_list, membership)
             mailing_list.unsubscribing.pop(recipient.id, None)
+        self._value_index.moved(recipient.id, recipient.values, None)
         del self.recipients[recipient.id]
         del self.by_email[recipient.email.lower()]
         self.recipient_ids.remove(recipient.id)
@@ -201,7 +211,11 @@ class Account:
     def block(self, pattern: str, description: str | None, now: float) -> int:
         """Blacklist a pattern and silently delete who matches. Gives the entry's id."""
         entry = self.blacklist.add(pattern, description, now)
-        self.delete_blocked()
+        if "*" in pattern:
+            self.delete_blocked()
+        elif (known := self.find(pattern)) is not None:
+            self.delete_recipient(known)
+        self.changes += 1
         return entry.id
 
     def delete_blocked(self) -> None:

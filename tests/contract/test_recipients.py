@@ -189,3 +189,16 @@ async def test_a_recipient_can_be_found_by_the_value_of_an_attribute(writable: A
     found = (await writable.get(f"/recipients?attributes.{attribute('TEXT')}={value}")).items("recipients")
 
     assert [item["id"] for item in found] == [id_]
+
+
+async def test_the_filter_by_attribute_follows_changes_and_deletions(writable: Account, attribute: Name) -> None:
+    name, value = attribute("TEXT"), somebody()[:20]
+    query = f"/recipients?attributes.{name}={value}"
+    first, second = [await _created(writable, somebody(), **{name: value}) for _ in range(2)]
+    both = [item["id"] for item in await writable.walk(query, "recipients")]
+    await writable.patch(f"/recipients/{first}", {"attributes": {name: "else"}})
+    one = [item["id"] for item in await writable.walk(query, "recipients")]
+    await writable.delete(f"/recipients/{second}")
+    none = await writable.walk(query, "recipients")
+
+    assert (both, one, none) == ([first, second], [second], [])

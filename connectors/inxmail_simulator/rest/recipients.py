@@ -20,11 +20,11 @@ from connectors.inxmail_simulator.problems import (
 from connectors.inxmail_simulator.rest.lists import list_body
 from connectors.inxmail_simulator.state import Account, Attribute, Membership, Recipient
 from connectors.inxmail_simulator.subscription import State
-from connectors.inxmail_simulator.values import from_text
+from connectors.inxmail_simulator.values import Value, from_text
 from connectors.inxmail_simulator.world import World
 
 _SCAN_ABOVE = 50_000
-"""With more recent modifications than this, walking the ids beats sorting the modified ones for every page."""
+"""With more candidates than this, walking the ids beats sorting the candidates for every page."""
 
 
 def collection(call: Call, world: World) -> Answer:
@@ -93,7 +93,7 @@ class _Matches:
         self._hidden_after = hidden_after
         self._since = call.moment("lastModifiedSince")
         self._emails = call.names("email")
-        self._attributes = [
+        self._attributes: list[tuple[int, Value]] = [
             _condition(account, name.removeprefix("attributes."), value)
             for name, value in call.query
             if name.startswith("attributes.")
@@ -121,6 +121,10 @@ class _Matches:
         if self._emails is not None:
             found = (account.find(email) for email in self._emails)
             return sorted({recipient.id for recipient in found if recipient and recipient.id > after})
+        for position, value in self._attributes:
+            holders = account.holders(position, value)
+            if len(holders) <= _SCAN_ABOVE:
+                return sorted(id_ for id_ in holders if id_ > after)
         if self._since is not None:
             modified = account.modifications.since(self._since)
             if len(modified) <= _SCAN_ABOVE:
@@ -146,7 +150,7 @@ def _keyset(account: Account, list_id: int, state: State) -> Keyset:
     return known.subscribed if state is State.SUBSCRIBED else known.unsubscribed
 
 
-def _condition(account: Account, name: str, text: str) -> tuple[int, object]:
+def _condition(account: Account, name: str, text: str) -> tuple[int, Value]:
     attribute = account.attribute_names.get(name)
     if attribute is None:
         raise invalid_parameter(f"attributes.{name}", "there is no such attribute")
