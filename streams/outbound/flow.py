@@ -1,6 +1,5 @@
 """`worker decide`: one Faust app for each flow, all with the same code."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +8,6 @@ import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from connectors.kafka import catalogue
-from connectors.kafka.dead_letters import dead_letter, parked
 from connectors.kafka.producer import BatchProducer
 from connectors.kafka.records import Message
 from connectors.kafka.registry import Decoder, Registry
@@ -19,10 +17,9 @@ from streams.app import Apply, Batch, Flow
 from streams.outbound.batch import RETRIED, Emitter, fold_and_settle
 from streams.outbound.intake import Intake, intake_of
 from streams.outbound.settle import Law
+from streams.parking import Parking
 from streams.reconcile.sweeper import Sweeper
 from streams.settings import Settings
-
-log = logging.getLogger(__name__)
 
 _OBJECTION_TABLES = ("consent", "suppression")
 _CHANGE_TABLES = (
@@ -67,6 +64,7 @@ class Decider:
         self._registry = Registry(settings.kafka)
         self._decoder = Decoder(self._registry)
         self._producer = BatchProducer(settings.kafka, client_id=f"decide-{flow}-{settings.instance}")
+        self._parking = Parking(f"decide-{flow}", self._producer, self._registry)
         self._pool: Any = None
         self._law: Law | None = None
 
@@ -92,8 +90,8 @@ class Decider:
         messages = [message_of(message) for message in batch]
         intake = await self._read(messages)
         rows = await self._settled(intake)
-        if intake.parked:
-            await self._park(intake)
+        for message, error in intake.parked:
+            await self._parking.park(message, error)
         if rows:
             await self._emitter.emit(rows)
 
@@ -125,24 +123,6 @@ class Decider:
             with attempt:
                 return await fold_and_settle(self._pool, self._law, intake, at=datetime.now(UTC))
         raise AssertionError("unreachable: the last attempt raises")
-
-    async def _park(self, intake: Intake) -> None:
-        schema_id = await self._registry.id_of("dead-letter")
-        at = datetime.now(UTC)
-        for message, error in intake.parked:
-            log.warning(
-                "a record is parked",
-                extra={
-                    "topic": message.topic,
-                    "partition": message.partition,
-                    "offset": message.offset,
-                    "error": type(error).__name__,
-                    "reason": str(error),
-                },
-            )
-        await self._producer.send(
-            [parked(dead_letter(message, error, flow=self._flow, at=at), schema_id) for message, error in intake.parked]
-        )
 
 
 def message_of(raw: Any) -> Message:
