@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     decide: DecideSettings = DecideSettings()
     lease: LeaseSettings = LeaseSettings()
     inxmail: dict[str, InxmailSettings] = Field(default_factory=dict, description="By BAF client id.")
+    clients: tuple[str, ...] = Field(
+        (), description="BAF client ids that exist, as a JSON array; empty: those of `inxmail`. Decide needs no more."
+    )
     hmac_keys: tuple[SecretStr, ...] = Field(
         (), description="Key ring for e-mail hashes, hex, as a JSON array: the first writes, any matches."
     )
@@ -71,6 +74,11 @@ class Settings(BaseSettings):
     instance: str = Field("0", description="Worker slot: static membership and replication origin are named after it.")
     source_epoch: int = Field(1, ge=1, description="Raised when the CRM database is restored; see Position.")
     log_level: str = Field("INFO", description="Least severe level that is logged.")
+
+    @property
+    def client_ids(self) -> tuple[str, ...]:
+        """Every client, in a fixed order."""
+        return tuple(sorted(set(self.clients) | set(self.inxmail)))
 
     def key_ring(self) -> KeyRing:
         """The keys for e-mail hashes. Raises: Misconfigured."""

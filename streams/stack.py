@@ -209,6 +209,7 @@ class Stack:
             "VERTEILER_KAFKA__BOOTSTRAP": self.services.kafka,
             "VERTEILER_KAFKA__REGISTRY_URL": self.services.registry,
             "VERTEILER_DATABASE__SYNC_DSN": self.services.superuser_dsn("sync"),
+            "VERTEILER_CLIENTS": json.dumps(self.plan.clients),
         }
 
     def _identity(self) -> dict[str, str]:

@@ -144,7 +144,7 @@ def decide_flow(settings: Settings, flow: str) -> Flow:
     decider = Decider(settings, flow)
     return Flow(
         name=f"decide-{flow}",
-        topics=topics_of(flow, sorted(settings.inxmail), settings.capture.topic_prefix),
+        topics=topics_of(flow, settings.client_ids, settings.capture.topic_prefix),
         start=decider.start,
         batch=settings.decide.batch,
         within_seconds=settings.decide.within_seconds,
