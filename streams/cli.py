@@ -145,17 +145,17 @@ def sample(
 @app.command(rich_help_panel=LOOK)
 def status(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """How far every flow has come: lag, oldest unapplied change, cursors, what is held or quarantined."""
-    from streams.commands import inspection
+    from streams.commands import status as command
 
-    inspection.status(home, as_json=as_json)
+    command.status(home, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
 def topics(home: Home = DEFAULT_HOME, as_json: Json = False) -> None:
     """All topics, with partitions, records, size and cleanup."""
-    from streams.commands import inspection
+    from streams.commands import topics as command
 
-    inspection.topics(home, as_json=as_json)
+    command.topics(home, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -170,9 +170,9 @@ def peek(
     as_json: Json = False,
 ) -> None:
     """Decoded records of a topic, newest last. Personal values are masked."""
-    from streams.commands import inspection
+    from streams.commands import topics as command
 
-    inspection.peek(home, topic, key=key, since=since, limit=limit, follow=follow, reveal=reveal, as_json=as_json)
+    command.peek(home, topic, key=key, since=since, limit=limit, follow=follow, reveal=reveal, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -187,9 +187,9 @@ def why(
     """Why a mailbox is what it is: its state, and the events and rules that led to it."""
     if (email is None) == (recipient is None):
         raise Misconfigured("name either --email E or --recipient GGUID")
-    from streams.commands import inspection
+    from streams.commands import why as command
 
-    inspection.why(home, client=client, email=email, recipient=recipient, reveal=reveal, as_json=as_json)
+    command.why(home, client=client, email=email, recipient=recipient, reveal=reveal, as_json=as_json)
 
 
 @worker.command()

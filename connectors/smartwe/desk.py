@@ -3,9 +3,20 @@
 from collections.abc import Collection, Mapping
 
 import asyncpg
+import msgspec
 
 from connectors.postgres.failures import translated
 from schemas.errors import Refused
+
+
+class Observed(msgspec.Struct, frozen=True):
+    """One membership as the CRM knows it: where, under which address, and in which subscription state."""
+
+    recipient: str
+    client: str
+    list_id: int
+    email: str
+    state: str
 
 
 class Desk:
@@ -14,17 +25,12 @@ class Desk:
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
-    async def move(self, recipient: str, town: str) -> None:
-        """Change the town of the person behind a membership. Raises: Refused, when there is no such membership."""
+    async def move(self, address: str, town: str) -> None:
+        """Change a person's town. Raises: Refused, when there is no such person."""
         async with translated():
-            done = await self._connection.execute(
-                "update crm.address a set town = $2 from crm.distribution_recipient r"
-                " where r.gguid = $1 and a.gguid = r.address_gguid",
-                recipient,
-                town,
-            )
+            done = await self._connection.execute("update crm.address set town = $2 where gguid = $1", address, town)
         if done != "UPDATE 1":
-            raise Refused("there is no such membership in the CRM; nothing was changed")
+            raise Refused("there is no such person in the CRM; nothing was changed")
 
     async def states(self, recipients: Collection[str]) -> Mapping[str, str]:
         """The observed subscription state of each of these memberships that has one."""
@@ -35,3 +41,17 @@ class Desk:
                 list(recipients),
             )
         return {row["recipient"]: row["state"] for row in rows}
+
+    async def statuses(self) -> list[Observed]:
+        """What the CRM says was observed, of every membership whose mailbox was ever sent."""
+        async with translated():
+            rows = await self._connection.fetch(
+                "select s.distribution_recipient_gguid as recipient, r.baf_client_id as client,"
+                " b.inxmail_list_id as list_id, s.email_used as email, s.subscription_state as state"
+                " from crm.distribution_recipient_status s"
+                " join crm.distribution_recipient r on r.gguid = s.distribution_recipient_gguid"
+                " join crm.distribution_binding b on b.distribution_gguid = r.distribution_gguid"
+                " and b.baf_client_id = r.baf_client_id and b.deleted_at is null"
+                " where s.email_used is not null and b.inxmail_list_id is not null"
+            )
+        return [Observed(**dict(row)) for row in rows]

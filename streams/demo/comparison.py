@@ -57,7 +57,10 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 def differences(expected: Iterable[Entry], actual: Iterable[Entry]) -> list[Difference]:
-    """Every difference, by client, list and e-mail. Of two entries for one mailbox and list the last counts."""
+    """Every difference, by client, list and e-mail. Of two entries for one mailbox and list the last counts.
+
+    Whoever is at Inxmail without being subscribed needs nobody to expect them there: they once were, or said no.
+    """
     wanted = {(e.client, e.list_id, e.email): e for e in expected}
     held = {(e.client, e.list_id, e.email): e for e in actual}
     found: list[Difference] = []
@@ -69,7 +72,7 @@ def differences(expected: Iterable[Entry], actual: Iterable[Entry]) -> list[Diff
 def _between(wanted: Entry | None, held: Entry | None) -> list[Difference]:
     if wanted is None:
         assert held is not None  # a place is in one of the two
-        return [_difference(Kind.EXTRA, held, held.state)]
+        return [_difference(Kind.EXTRA, held, held.state)] if held.state == SUBSCRIBED else []
     if held is None:
         return [_difference(Kind.MISSING, wanted, wanted.state)]
     found = []
@@ -81,14 +84,16 @@ def _between(wanted: Entry | None, held: Entry | None) -> list[Difference]:
     return found
 
 
-def status_differences(status: Iterable[Entry], actual: Iterable[Entry]) -> list[Difference]:
-    """Where the CRM's record of an observed state contradicts Inxmail. Only subscribed or not is compared."""
-    held = {(e.client, e.list_id, e.email): e.state for e in actual}
-    return [
-        _difference(Kind.WRONG_STATUS, row, f"{row.state} in the CRM, {there or 'absent'} at Inxmail")
-        for row in status
-        if (row.state == SUBSCRIBED) != ((there := held.get((row.client, row.list_id, row.email))) == SUBSCRIBED)
-    ]
+def status_differences(statuses: Iterable[Entry], actual: Iterable[Entry]) -> list[Difference]:
+    """Where the CRM's own record contradicts Inxmail: it says subscribed and is not, or nobody's record says so.
+
+    A mailbox that several claim may be subscribed for one of them alone, so a single row may say otherwise.
+    """
+    held = {(e.client, e.list_id, e.email): e for e in actual if e.state == SUBSCRIBED}
+    told = {(e.client, e.list_id, e.email): e for e in statuses if e.state == SUBSCRIBED}
+    found = [_difference(Kind.WRONG_STATUS, told[place], "subscribed in the CRM only") for place in told.keys() - held]
+    found += [_difference(Kind.WRONG_STATUS, held[place], "subscribed at Inxmail only") for place in held.keys() - told]
+    return sorted(found, key=lambda difference: (difference.client, difference.list_id, difference.email))
 
 
 def _difference(kind: Kind, entry: Entry, detail: str) -> Difference:
@@ -112,7 +117,7 @@ def _canonical(value: Scalar) -> Scalar:
 
 
 def scalar(value: Any) -> Scalar:
-    """A column's value as Inxmail would show it: dates and instants as text, decimals as numbers, arrays joined."""
+    """A column's value as Inxmail shows it: dates and instants as text, decimals as numbers."""
     match value:
         case None | bool() | int() | float() | str():
             return value
@@ -122,8 +127,6 @@ def scalar(value: Any) -> Scalar:
             return value.isoformat()
         case Decimal():
             return float(value)
-        case list() | tuple():
-            return "|".join(str(item) for item in value)
     return str(value)
 
 

@@ -3,6 +3,7 @@
 Shares nothing with the pipeline's own client, so that the two cannot misread the API alike.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -155,17 +156,19 @@ class Visitor:
         assert self._session is not None, "use it as an async context"
         headers = self._token if control else {}
         auth = None if control else self._auth
+        verbatim = URL(url, encoded=True)  # links are followed as they came
+        target = verbatim.update_query(query) if query else verbatim
         try:
-            verbatim = URL(url, encoded=True)  # links are followed as they came
-            target = verbatim.update_query(query) if query else verbatim
-            async with self._session.request(method, target, json=json, headers=headers, auth=auth) as answer:
-                body = await answer.read()
-                if answer.status >= 400:
-                    raise Refused(
-                        f"Inxmail client {self.client} refused a visitor ({answer.status})", status=answer.status
-                    )
+            while True:
+                async with self._session.request(method, target, json=json, headers=headers, auth=auth) as answer:
+                    body = await answer.read()
+                    if answer.status < 400:
+                        return msgspec.json.decode(body) if body else None
+                    if answer.status != 429:
+                        raise Refused(f"Inxmail client {self.client} refused ({answer.status})", status=answer.status)
+                    wait_seconds = int(answer.headers["X-RateLimit-Reset"])  # the visitor's own budget is used up
+                await asyncio.sleep(wait_seconds + 0.1)
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(f"Inxmail client {self.client} cannot be reached") from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise AnswerLost(f"Inxmail client {self.client} broke off an answer") from error
-        return msgspec.json.decode(body) if body else None
