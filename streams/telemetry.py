@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 
+from schemas.errors import PipelineError
+
 _PLAIN_RECORD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -23,7 +25,7 @@ class FactsFormatter(logging.Formatter):
         line = f"{at} {record.levelname} {record.name} {record.getMessage()}"
         if facts:
             line += " " + json.dumps(facts, default=str, ensure_ascii=False)
-        if record.exc_info:
+        if record.exc_info and not isinstance(record.exc_info[1], PipelineError):  # a foreseen failure is one sentence
             line += "\n" + self.formatException(record.exc_info)
         return line
 
