@@ -153,7 +153,7 @@ class _Arrivals:
 
 
 def chosen(expected: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Whom to edit and who unsubscribes: different people, spread over all lists, at most half of all each. Pure."""
+    """Whom to edit and who unsubscribes: different people, spread over all lists. Pure."""
     people: dict[str, Entry] = {}
     mailboxes: set[str] = set()
     for entry in sorted(expected, key=lambda entry: (entry.email, entry.client, entry.list_id)):
@@ -163,7 +163,7 @@ def chosen(expected: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
     ordered = list(people.values())
     step = max(1, len(ordered) // (EDITS + UNSUBSCRIPTIONS))
     spread = ordered[::step]
-    edits = spread[: min(EDITS, len(spread) // 2)]
+    edits = spread[: min(EDITS, 2 * len(spread) // 3)]
     return edits, spread[len(edits) : len(edits) + UNSUBSCRIPTIONS]
 
 
