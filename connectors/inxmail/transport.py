@@ -1,0 +1,136 @@
+"""Requests to one Inxmail client over HTTP: authenticated, paced, with a deadline, their failures given a meaning.
+
+Nothing is repeated here. What goes wrong leaves as a `PipelineError`.
+"""
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Final, NamedTuple
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from yarl import URL
+
+from connectors.inxmail.failures import failure_in
+from connectors.inxmail.pace import Pace, Urgency
+from connectors.inxmail.settings import InxmailSettings
+from schemas.errors import AnswerLost, MalformedInput, Unavailable
+
+ACCEPT: Final = "application/hal+json,application/problem+json,application/json"
+Query = Mapping[str, str]
+
+
+class Body(NamedTuple):
+    """What is sent."""
+
+    data: bytes
+    content_type: str
+
+
+class Transport:
+    """`seconds_allowed` gives the most seconds that a request starting now may take; it raises when none may start.
+
+    One session, no cookies, no redirects. Every method raises PipelineError as `failures` says.
+    """
+
+    def __init__(self, settings: InxmailSettings, pace: Pace, seconds_allowed: Callable[[], float]) -> None:
+        self._base = settings.base_url.rstrip("/")
+        self._origin = URL(self._base).origin()
+        self._auth = aiohttp.BasicAuth(settings.user, settings.password.get_secret_value())
+        self._limit = settings.max_in_flight
+        self._pace = pace
+        self._seconds_allowed = seconds_allowed
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "Transport":
+        self._session = aiohttp.ClientSession(
+            auth=self._auth,
+            headers={"Accept": ACCEPT},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=self._limit),
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    def url(self, path: str, query: Query | None = None) -> str:
+        """The address of `path` below the base URL. Commas stay; everything else in the query is encoded."""
+        address = f"{self._base}/{path.lstrip('/')}"
+        return f"{address}?{urlencode(query, safe=',:', quote_via=quote)}" if query else address
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        body: Body | None = None,
+        *,
+        repeatable: bool | None = None,
+        urgency: Urgency = Urgency.DELIVERY,
+    ) -> bytes:
+        """The body of a successful answer to a request for `url` (made by `url`, or a link of the far side's).
+
+        `repeatable`: whether sending it twice does no harm; by default true for GET alone. A connection that breaks
+        under a request that is not repeatable is AnswerLost.
+        """
+        assert self._session is not None, "use as a context manager"
+        address = self._trusted(url)
+        safe = method == "GET" if repeatable is None else repeatable
+        headers = {"Content-Type": body.content_type} if body else None
+        async with self._pace.turn(urgency):
+            timeout = aiohttp.ClientTimeout(total=self._seconds_allowed())
+            try:
+                async with self._session.request(
+                    method,
+                    address,
+                    data=body.data if body else None,
+                    headers=headers,
+                    timeout=timeout,
+                    allow_redirects=False,
+                ) as response:
+                    self._note_rate(response.headers)
+                    content = await response.read()
+                    status = response.status
+                    retry_after = _seconds(response.headers.get("Retry-After"))
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                raise _broken(error, safe) from error
+        failure = failure_in(status, content, repeatable=safe, retry_after_seconds=retry_after)
+        if failure is None:
+            return content
+        if status == 429 and isinstance(failure, Unavailable):
+            self._pace.refused(failure)
+        raise failure
+
+    def _trusted(self, url: str) -> URL:
+        """Links are followed as they are given, but the credentials go to the configured server alone."""
+        address = URL(url, encoded=True)
+        if not address.is_absolute():
+            address = URL(f"{self._base}/", encoded=True).join(address)
+        if address.origin() != self._origin:
+            raise MalformedInput("a link of Inxmail's leads to another server than base_url; it was not followed")
+        return address
+
+    def _note_rate(self, headers: Mapping[str, str]) -> None:
+        limit, remaining, reset = (
+            _seconds(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
+        )
+        if limit is not None and remaining is not None and reset is not None:
+            self._pace.heard(int(limit), int(remaining), reset)
+
+
+def _broken(error: Exception, safe: bool) -> Unavailable | AnswerLost:
+    """What a broken connection means: was the request on its way?"""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+        return Unavailable(f"Inxmail cannot be reached ({name}); nothing was sent")
+    if safe:
+        return Unavailable(f"Inxmail did not answer ({name})")
+    return AnswerLost(f"Inxmail did not answer ({name}): it may have been carried out")
+
+
+def _seconds(text: str | None) -> float | None:
+    """A count in a header; None when it is absent or something else, such as a date."""
+    return float(text) if text is not None and text.strip().isdigit() else None

@@ -1,0 +1,238 @@
+"""What is wanted of each mailbox and what the client holds of it. Statements stand in `delivery.sql`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from connectors.postgres.statements import load
+from schemas.delivery import HeldMailbox, Refusal, Settled
+from schemas.facts import ListEvent, UnsubscriptionEvent
+from schemas.mutations import DeliveryResult, HeldList, Mutation, Outcome, Version
+
+_SQL = load("connectors.store", "delivery.sql")
+
+Record = asyncpg.Record
+Connection = Any  # a pool's connection or a plain one: asyncpg's types share no parent
+Values = dict[str, str | None]
+
+_mutations = msgspec.json.Decoder(Mutation)
+_lists = msgspec.json.Decoder(tuple[HeldList, ...])
+_events = msgspec.json.Decoder(tuple[UnsubscriptionEvent, ...])
+_values = msgspec.json.Decoder(dict[str, str | None])
+_refusals = msgspec.json.Decoder(dict[str, Refusal])
+_claims = msgspec.json.Decoder(tuple[str, ...])
+_codes = msgspec.json.Decoder(dict[str, str])
+
+
+def as_json(thing: object) -> str:
+    """What a jsonb column takes."""
+    return msgspec.json.encode(thing).decode()
+
+
+class ReadRecipient(msgspec.Struct, frozen=True):
+    """A recipient as the client shows it. `values`: attribute id → canonical value."""
+
+    mailbox: str
+    email: str
+    remote_email: str
+    recipient_id: int
+    values: Values
+
+
+class Unreported(msgspec.Struct, frozen=True):
+    """A result that is to be told, and the revision that it tells."""
+
+    result: DeliveryResult
+    revision: int
+
+
+class Deliveries:
+    """Tables `desired`, `delivery` and `delivery_list` of one client."""
+
+    def __init__(self, connection: Connection, client: str) -> None:
+        self._connection = connection
+        self._client = client
+
+    async def want(self, mutations: Sequence[Mutation]) -> list[str]:
+        """Keep each mutation unless a newer one is known. One for each mailbox. Gives the mailboxes that changed."""
+        found = await self._connection.fetch(
+            _SQL["put_desired"],
+            self._client,
+            [mutation.mailbox for mutation in mutations],
+            [mutation.version.epoch for mutation in mutations],
+            [mutation.version.counter for mutation in mutations],
+            [mutation.email for mutation in mutations],
+            [as_json(mutation) for mutation in mutations],
+        )
+        return [row["mailbox"] for row in found]
+
+    async def dirty(self) -> list[str]:
+        """The mailboxes that are to be looked at."""
+        return [row["mailbox"] for row in await self._connection.fetch(_SQL["dirty"], self._client)]
+
+    async def mailboxes(self, mailboxes: Sequence[str]) -> list[HeldMailbox]:
+        """All that is known of these, for planning. One that nobody knows is left out."""
+        found = await self._connection.fetch(_SQL["mailboxes"], self._client, mailboxes)
+        return [_held(row) for row in found]
+
+    async def settle(self, answers: Sequence[tuple[HeldMailbox, Settled, Mapping[int, tuple[str, ...]]]]) -> None:
+        """What was seen is done: the answer to each mutation, and for whom lists are held (list id → claims)."""
+        claims = [
+            (held.mailbox, list_id, as_json(named))
+            for held, _, changed in answers
+            for list_id, named in changed.items()
+        ]
+        if claims:
+            await self._connection.execute(_SQL["claim_lists"], self._client, *_columns(claims))
+        rows = [
+            (
+                held.mailbox,
+                held.dirt,
+                settled.version.epoch if settled.version else None,
+                settled.version.counter if settled.version else None,
+                settled.desired_hash,
+                settled.outcome.value,
+                settled.error,
+                settled.leader,
+                as_json(settled.claims),
+                as_json(settled.rejected_values),
+                settled != held.settled or bool(changed),
+            )
+            for held, settled, changed in answers
+        ]
+        await self._connection.execute(_SQL["settle"], self._client, *_columns(rows))
+
+    async def touch(self, emails: Mapping[str, str]) -> None:
+        """Something held has changed for these (mailbox → e-mail): look at them, and tell."""
+        if emails:
+            await self._connection.execute(_SQL["touch"], self._client, list(emails), list(emails.values()))
+
+    async def put_lists(self, states: Sequence[tuple[str, HeldList]]) -> None:
+        """How the client holds these (mailbox, list)."""
+        if not states:
+            return
+        rows = [
+            (mailbox, held.list_id, held.state.value, held.cause, held.since, as_json(held.claims))
+            for mailbox, held in states
+        ]
+        await self._connection.execute(_SQL["put_lists"], self._client, *_columns(rows))
+
+    async def put_values(self, values: Mapping[str, Values]) -> None:
+        """What was written and accepted: mailbox → values."""
+        if values:
+            encoded = [as_json(written) for written in values.values()]
+            await self._connection.execute(_SQL["put_values"], self._client, list(values), encoded)
+
+    async def put_refusals(self, refusals: Mapping[str, Mapping[str, Refusal]]) -> None:
+        """What the far side refused: mailbox → scope → refusal."""
+        if refusals:
+            encoded = [as_json(refused) for refused in refusals.values()]
+            await self._connection.execute(_SQL["put_refusals"], self._client, list(refusals), encoded)
+
+    async def put_recipients(self, recipients: Sequence[ReadRecipient]) -> tuple[set[str], set[str]]:
+        """Recipients as read. Gives the mailboxes that differ, and those whose recipient has a new address."""
+        if not recipients:
+            return set(), set()
+        rows = [
+            (found.mailbox, found.email, found.remote_email, found.recipient_id, as_json(found.values))
+            for found in recipients
+        ]
+        columns = _columns(rows)
+        lost = await self._connection.fetch(_SQL["strangers"], self._client, columns[3], columns[0])
+        changed = await self._connection.fetch(_SQL["put_recipients"], self._client, *columns)
+        return {row["mailbox"] for row in changed}, {row["mailbox"] for row in lost}
+
+    async def lose_recipients(self, mailboxes: Sequence[str]) -> list[str]:
+        """These recipients are gone. Gives those that were known."""
+        found = await self._connection.fetch(_SQL["lose_recipients"], self._client, mailboxes)
+        return [row["mailbox"] for row in found]
+
+    async def by_recipient(self, recipient_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
+        """Recipient id → (mailbox, normalised e-mail)."""
+        found = await self._connection.fetch(_SQL["by_recipient"], self._client, recipient_ids)
+        return {row["recipient_id"]: (row["mailbox"], row["email"]) for row in found}
+
+    async def without_recipient(self, mailboxes: Sequence[str]) -> list[str]:
+        """Those of which no recipient id is known."""
+        found = await self._connection.fetch(_SQL["without_recipient"], self._client, mailboxes)
+        return [row["mailbox"] for row in found]
+
+    async def lists_of(self, mailboxes: Sequence[str]) -> dict[str, dict[int, HeldList]]:
+        """Mailbox → list id → how it is held."""
+        held: dict[str, dict[int, HeldList]] = {mailbox: {} for mailbox in mailboxes}
+        for row in await self._connection.fetch(_SQL["lists_of"], self._client, mailboxes):
+            found = msgspec.convert({**row, "claims": _claims.decode(row["claims"])}, HeldList)
+            held[row["mailbox"]][found.list_id] = found
+        return held
+
+    async def unreported(self, most: int) -> list[Unreported]:
+        """Results that are to be told."""
+        return [
+            _unreported(row, self._client)
+            for row in await self._connection.fetch(_SQL["unreported"], self._client, most)
+        ]
+
+    async def mark_reported(self, told: Iterable[tuple[str, int]]) -> None:
+        """(mailbox, revision) that the broker has."""
+        await self._connection.execute(_SQL["mark_reported"], self._client, *_columns(list(told)))
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """One list for each column, for `unnest`."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _version(row: Record) -> Version | None:
+    return None if row["epoch"] is None else Version(row["epoch"], row["counter"])
+
+
+def _held(row: Record) -> HeldMailbox:
+    events: tuple[ListEvent, ...] = _events.decode(row["events"]) if row["events"] else ()
+    return HeldMailbox(
+        mailbox=row["mailbox"],
+        email=row["email"],
+        desired=_mutations.decode(row["desired"]) if row["desired"] else None,
+        dirt=row["dirt"],
+        remote_email=row["remote_email"],
+        recipient_id=row["recipient_id"],
+        missing_at=row["missing_at"],
+        lists={held.list_id: held for held in _lists.decode(row["lists"])} if row["lists"] else {},
+        values=_values.decode(row["held_values"]),
+        refusals=_refusals.decode(row["refusals"]),
+        settled=Settled(
+            version=_version(row),
+            desired_hash=row["desired_hash"],
+            outcome=Outcome(row["outcome"]),
+            error=row["error"],
+            leader=row["leader"],
+            claims=_claims.decode(row["claims"]),
+            rejected_values=_codes.decode(row["rejected_values"]),
+        ),
+        open_lists=frozenset(row["open_lists"] or ()),
+        events=events,
+    )
+
+
+def _unreported(row: Record, client: str) -> Unreported:
+    held = _values.decode(row["held_values"])
+    wanted = msgspec.json.decode(row["wanted"]) if row["wanted"] else {}
+    result = DeliveryResult(
+        client=client,
+        mailbox=row["mailbox"],
+        email=row["email"],
+        version=_version(row),
+        desired_hash=row["desired_hash"],
+        outcome=Outcome(row["outcome"]),
+        recipient_id=row["recipient_id"],
+        leader=row["leader"],
+        claims=_claims.decode(row["claims"]),
+        lists=_lists.decode(row["lists"]) if row["lists"] else (),
+        # Only what a mutation names: the rest of what a client keeps about a person is none of the CRM's.
+        values={attribute_id: held[attribute_id] for attribute_id in wanted if attribute_id in held},
+        rejected_values=_codes.decode(row["rejected_values"]),
+        error=row["error"],
+        at=row["changed_at"],
+    )
+    return Unreported(result, row["revision"])
