@@ -62,10 +62,11 @@ async def test_a_record_that_cannot_be_decoded_is_parked_and_the_next_one_is_fol
     async def letter() -> Any:
         async with Registry(settings) as registry:
             decoder = Decoder(registry)
-            async for message in read_topic_async(settings, "verteiler.dead-letters"):
-                if message.key == key.encode() and message.value is not None:
-                    await decoder.prepare([message.value])
-                    return decoder.decode_as(message.value, DeadLetter)
+            async for messages in read_topic_async(settings, "verteiler.dead-letters"):
+                values = [message.value for message in messages if message.key == key.encode() and message.value]
+                await decoder.prepare(values)
+                for found in values:
+                    return decoder.decode_as(found, DeadLetter)
         return None
 
     found = await eventually(letter, within_seconds=30, because="the record is parked")
