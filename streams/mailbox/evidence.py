@@ -10,8 +10,9 @@ from datetime import datetime, timedelta
 import msgspec
 
 from schemas.facts import ListEvent, Meaning, SubscriptionEvent, UnsubscriptionEvent, meaning_of
-from schemas.mutations import Evidence
+from schemas.mutations import Evidence, Held, HeldList
 from schemas.smartwe import Binding, Consent, Suppression
+from streams.delivery.causes import is_ours
 
 _OBJECTIONS = frozenset({"withdrawal", "objection"})
 _PROOFS = frozenset(
@@ -97,9 +98,14 @@ def _event_level(event: ListEvent, events: Iterable[ListEvent]) -> int:
     return 3 if asked else 1
 
 
-def objections(record: Record, scope: Scope, *, at: datetime) -> list[Evidence]:
-    """Everything said against this list for this mailbox, at list, client or global scope; oldest first."""
+def objections(record: Record, scope: Scope, held: HeldList | None, *, at: datetime) -> list[Evidence]:
+    """Everything said against this list for this mailbox, at list, client or global scope; oldest first.
+
+    Being found unsubscribed without a call of ours is an objection too: what the log no longer tells, the state does.
+    """
     found = list(_consented_away(record.consents, scope))
+    if held is not None and held.state is Held.UNSUBSCRIBED and held.since is not None and not is_ours(held.cause):
+        found.append(Evidence(f"held:{held.list_id}", held.since))
     found += [
         Evidence(suppression.gguid, suppression.since)
         for suppression in _active(record.suppressions, scope, at)

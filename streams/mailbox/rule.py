@@ -63,7 +63,7 @@ def ruling_on(
     proofs = evidence.proofs(record, scope, at=at)
     level = required_level(structure, binding)
     proof = evidence.newest([found for found in proofs if found.level >= level])
-    objection = evidence.newest(evidence.objections(record, scope, at=at))
+    objection = evidence.newest(evidence.objections(record, scope, held, at=at))
     wanting = [claim for claim in claims if claim.standing is Standing.MEMBER]
     refused = {
         claim.gguid: bar

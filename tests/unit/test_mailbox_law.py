@@ -153,6 +153,21 @@ def test_a_proof_is_never_newer_than_its_own_row() -> None:
     assert wish(view(claim(), consents=(backdated,), events=(left(2),)))[1] == "objected"
 
 
+def found_unsubscribed(cause: str, at: float = 2) -> DeliveryResult:
+    return holding(lists=(HeldList(LIST, Held.UNSUBSCRIBED, cause, day(at), ()),), claims=())
+
+
+def test_who_is_found_unsubscribed_has_left_even_if_no_log_says_so() -> None:
+    found = found_unsubscribed("read")
+
+    assert wish(view(claim(), consents=(consent(1),), held=found)) == (Want.UNSUBSCRIBED, "objected")
+    assert wish(view(claim(), consents=(consent(3),), held=found)) == (Want.SUBSCRIBED, "member")
+
+
+def test_whom_we_unsubscribed_ourselves_may_come_back() -> None:
+    assert wish(view(claim(), consents=(consent(1),), held=found_unsubscribed("A" * 32)))[1] == "member"
+
+
 def test_our_own_unsubscription_is_no_objection() -> None:
     assert wish(view(claim(), consents=(consent(),), events=(left(op="op1"),)))[1] == "member"
 
