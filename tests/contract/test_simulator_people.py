@@ -231,3 +231,37 @@ async def test_a_detached_list_keeps_a_permission_of_a_non_member(simulator: Sim
 
     assert [item["trackingPermission"] for item in current] == ["GRANTED"]
     assert subscribed == set()
+
+
+@pytest.mark.parametrize(("applies", "city"), [(True, "Bonn"), (False, "Ulm")])
+async def test_a_duplicate_subscription_may_bring_attributes(simulator: Simulated, applies: bool, city: str) -> None:
+    async with simulator({"duplicate_subscription_applies_attributes": applies}, lists=_LISTS) as account:
+        email = somebody()
+        await account.post("/recipients", {"email": email, "attributes": {"Ort": "Aachen"}})
+        await _subscribe(account, _SINGLE, email, attributes={"Ort": "Ulm"})
+        first = await account.recipient(email, "&attributes=Ort")
+        await _subscribe(account, _SINGLE, email, attributes={"Ort": "Bonn"})
+        second = await account.recipient(email, "&attributes=Ort")
+
+    assert first and first["attributes"]["Ort"] == "Ulm"
+    assert second and second["attributes"]["Ort"] == city
+
+
+async def test_a_pattern_deletes_and_blocks_upper_and_lower_case_alike(simulator: Simulated) -> None:
+    async with simulator({"import_rows_per_second": None, "import_start_ms": 0}) as account:
+        people = ["Ann@Blocked.example", "ben@blocked.example", "eve@free.example"]
+        await account.control("POST", "/recipients", [{"email": email} for email in people])
+        entry = await account.post("/blacklist-entries", {"pattern": "*@BLOCKED.example"})
+        left = [item["email"] for item in await account.walk("/recipients", "recipients")]
+        csv = '"email"\n' + "".join(f'"{email.upper()}"\n' for email in people)
+        blocked = await account.imported(csv)
+        path = f"/blacklist-entries/{entry.body['id']}"
+        narrowed = await account.request("PUT", path, {"pattern": "ann@blocked.example"})
+        narrow = await account.imported(csv)
+        found = await account.walk("/blacklist-entries?patternContainsIgnoreCase=ANN", "blacklist-entries")
+
+    assert left == ["eve@free.example"]
+    assert [error for error, _ in blocked["errors"]] == ["BLACKLIST_ERROR"] * 2
+    assert narrowed.status == 200
+    assert narrow["errors"] == [("BLACKLIST_ERROR", "ANN@BLOCKED.EXAMPLE")]
+    assert [item["pattern"] for item in found] == ["ann@blocked.example"]

@@ -199,3 +199,14 @@ async def test_the_clock_can_be_set_and_frozen(simulator: Simulated) -> None:
 
     assert (frozen["now"], frozen["frozen"]) == ("2030-05-01T08:00:00Z", True)
     assert (later["now"], later["frozen"]) == ("2030-05-01T08:01:30Z", False)
+
+
+async def test_the_start_of_a_time_filter_is_inclusive_and_its_end_exclusive(simulator: Simulated) -> None:
+    async with simulator({"event_delay_ms": 0}) as account:
+        for second in range(3):
+            body = {"list_id": _LIST, "type": "X", "email": somebody(), "occurred_at": f"2026-01-01T00:00:0{second}Z"}
+            await account.control("POST", "/events/subscriptions", body)
+        window = "startDate=2026-01-01T00:00:00Z&endDate=2026-01-01T00:00:02Z"
+        found = await account.walk(f"/events/subscriptions?{window}", "subscription-events")
+
+    assert [event["creationDate"][-3:] for event in found] == ["00Z", "01Z"]
