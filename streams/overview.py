@@ -16,8 +16,9 @@ from connectors.embedded.home import Home
 from connectors.kafka import catalogue
 from connectors.kafka.admin import Admin
 from connectors.kafka.lag import Lag, lags
-from connectors.smartwe.inspection import open_conflicts, reading
-from connectors.store.inspection import HeldClaims, Quarantined, Unapplied, inspecting
+from connectors.postgres.reading import reading
+from connectors.smartwe.inspection import open_conflicts
+from connectors.store.inspection import HeldClaims, Inspection, Quarantined, Unapplied
 from schemas.errors import PipelineError
 from streams.inbound.write_back import OUR_TOPICS
 from streams.outbound.flow import topics_of
@@ -212,7 +213,8 @@ class _State(msgspec.Struct, frozen=True):
 
 
 async def _state(settings: Settings, now: datetime) -> _State:
-    async with inspecting(settings.database.sync_dsn) as sync:
+    async with reading(settings.database.sync_dsn) as connection:
+        sync = Inspection(connection)
         unproduced, unsettled = await sync.unproduced(), await sync.unsettled()
         held, refused = await sync.held_claims(HELD_NAMED), await sync.quarantined()
         in_hand = {delivery.client: delivery for delivery in await sync.deliveries()}

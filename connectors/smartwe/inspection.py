@@ -1,17 +1,13 @@
 """What people ask of the CRM about the pipeline's work. Reads only; statements in `inspection.sql`."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 
 import asyncpg
 import msgspec
-from pydantic import SecretStr
 
 from connectors.postgres.failures import translated
 from connectors.postgres.statements import load
-
-_DEADLINE_SECONDS = 15.0
 
 
 class ShownStatus(msgspec.Struct, frozen=True):
@@ -41,19 +37,3 @@ async def statuses(
     async with translated():
         rows = await connection.fetch(load("connectors.smartwe", "inspection.sql")["statuses"], recipients)
     return {row["recipient"]: ShownStatus(**dict(row)) for row in rows}
-
-
-@asynccontextmanager
-async def reading(dsn: SecretStr) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A read-only session with the CRM. Raises: Unavailable, when it is not there; Misconfigured."""
-    async with translated():
-        connection = await asyncpg.connect(
-            dsn.get_secret_value(),
-            timeout=_DEADLINE_SECONDS,
-            command_timeout=_DEADLINE_SECONDS,
-            server_settings={"application_name": "verteiler-inspection", "default_transaction_read_only": "on"},
-        )
-    try:
-        yield connection
-    finally:
-        connection.terminate()

@@ -1,17 +1,12 @@
-"""What people ask of the pipeline's state. Reads only, on a connection of its own; statements in `inspection.sql`."""
+"""What people ask of the pipeline's state. Reads only; statements in `inspection.sql`."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 
 import asyncpg
 import msgspec
-from pydantic import SecretStr
 
 from connectors.postgres.failures import translated
 from connectors.postgres.statements import load
-
-_DEADLINE_SECONDS = 15.0
 
 
 class Unapplied(msgspec.Struct, frozen=True):
@@ -126,19 +121,3 @@ class Inspection:
     async def _fetch(self, statement: str, *arguments: object) -> "list[asyncpg.Record]":
         async with translated():
             return await self._connection.fetch(self._sql[statement], *arguments)
-
-
-@asynccontextmanager
-async def inspecting(dsn: SecretStr) -> AsyncIterator[Inspection]:
-    """A read-only session. Raises: Unavailable, when the database is not there; Misconfigured."""
-    async with translated():
-        connection = await asyncpg.connect(
-            dsn.get_secret_value(),
-            timeout=_DEADLINE_SECONDS,
-            command_timeout=_DEADLINE_SECONDS,
-            server_settings={"application_name": "verteiler-inspection", "default_transaction_read_only": "on"},
-        )
-    try:
-        yield Inspection(connection)
-    finally:
-        connection.terminate()
