@@ -14,7 +14,7 @@ _DEADLINE_SECONDS: Final = 10.0
 
 @asynccontextmanager
 async def reading(dsn: SecretStr) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A read-only session; every statement has a deadline. Raises: Unavailable, when it cannot be had; Misconfigured."""
+    """A read-only session whose statements have a deadline. Raises: Unavailable, when it cannot be had; Misconfigured."""
     async with translated():
         connection = await asyncpg.connect(
             dsn.get_secret_value(),
