@@ -59,7 +59,7 @@ def from_text(kind: AttributeType, max_length: int | None, text: str) -> Value:
         case AttributeType.DATE_AND_TIME:
             if not _MOMENT.fullmatch(text):
                 raise ValueError("must be a date and time: YYYY-MM-DDTHH:mm:ssZ")
-            return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            return _utc(datetime.fromisoformat(text))
 
 
 def from_json(kind: AttributeType, max_length: int | None, value: object, *, coerce_text: bool = False) -> Value:
@@ -75,7 +75,7 @@ def from_json(kind: AttributeType, max_length: int | None, value: object, *, coe
                 raise ValueError("must be an integer of at most 18 digits")
             return value
         case AttributeType.FLOATING_POINT_NUMBER if isinstance(value, int | float) and not isinstance(value, bool):
-            return _finite(float(value))
+            return _finite(value)
         case AttributeType.BOOLEAN if isinstance(value, bool):
             return value
         case AttributeType.INTEGER | AttributeType.FLOATING_POINT_NUMBER | AttributeType.BOOLEAN if not coerce_text:
@@ -86,6 +86,16 @@ def from_json(kind: AttributeType, max_length: int | None, value: object, *, coe
 
 
 def _finite(number: float) -> float:
-    if not math.isfinite(number):
-        raise ValueError("must be a finite number")
-    return number
+    try:
+        if math.isfinite(number):
+            return float(number)
+    except OverflowError:  # a JSON integer of hundreds of digits
+        pass
+    raise ValueError("must be a finite number")
+
+
+def _utc(moment: datetime) -> str:
+    try:
+        return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except OverflowError:  # the first and last hours a date can name
+        raise ValueError("must be a date and time between the years 1 and 9999") from None

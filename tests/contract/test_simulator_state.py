@@ -1,6 +1,6 @@
 """Whatever happens to an account, its indexes agree with what a look at everybody would find."""
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
@@ -8,6 +8,7 @@ from connectors.inxmail_simulator.blacklist import Blacklist, is_address
 from connectors.inxmail_simulator.options import SimulatorOptions
 from connectors.inxmail_simulator.state import Account
 from connectors.inxmail_simulator.subscription import Permission, Process, State, on_subscription, on_unsubscription
+from connectors.inxmail_simulator.values import AttributeType, from_json, from_text
 
 _EMAILS = [f"{name}@verteiler.example" for name in "abcd"]
 _OPERATIONS = st.lists(
@@ -98,3 +99,25 @@ def test_an_address_may_have_umlauts_and_a_plus_and_nothing_between_dots() -> No
 
     assert [is_address(text) for text in good] == [True] * len(good)
     assert [is_address(text) for text in bad] == [False] * len(bad)
+
+
+_JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=3)
+
+
+@given(st.sampled_from(AttributeType), _JSON, st.booleans())
+@example(AttributeType.FLOATING_POINT_NUMBER, 10**400, False)
+@example(AttributeType.DATE_AND_TIME, "0001-01-01T00:00:00+14:00", False)
+@example(AttributeType.INTEGER, "9" * 30, True)
+def test_any_json_is_a_value_of_its_type_or_a_problem_in_words(
+    kind: AttributeType, given: object, coerce: bool
+) -> None:
+    try:
+        value = from_json(kind, 10, given, coerce_text=coerce)
+    except ValueError as problem:
+        assert str(problem)
+    else:
+        assert from_json(kind, 10, value) == value
+
+
+def test_a_moment_is_kept_in_utc() -> None:
+    assert from_text(AttributeType.DATE_AND_TIME, None, "0900-02-03T01:00:00+02:00") == "0900-02-02T23:00:00Z"

@@ -106,7 +106,7 @@ def memberships(call: Call, world: World, key: str, recipient_key: str | None) -
     account, mailing_list = world.account, named(world.account, key)
     if call.method == "POST" and recipient_key is None:
         ids = call.document().get("recipientIds")
-        if not isinstance(ids, list) or any(id_ not in account.recipients for id_ in ids):
+        if not isinstance(ids, list) or any(not isinstance(id_, int) or id_ not in account.recipients for id_ in ids):
             raise invalid_body(("recipientIds", "must name existing recipients"))
         for id_ in ids:
             recipient = account.recipients[id_]
