@@ -14,7 +14,10 @@ _DEADLINE_SECONDS: Final = 10.0
 
 @asynccontextmanager
 async def reading(dsn: SecretStr) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-    """A read-only session whose statements have a deadline. Raises: Unavailable, when it cannot be had; Misconfigured."""
+    """A session that may only read; every statement has a deadline.
+
+    Raises: Unavailable, when it cannot be had; Misconfigured.
+    """
     async with translated():
         connection = await asyncpg.connect(
             dsn.get_secret_value(),
