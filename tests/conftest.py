@@ -1,5 +1,6 @@
 """One real stack for the whole session, started when the first test asks for it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.world import World
+
+SERVER = "VERTEILER_TEST_POSTGRES"
+"""Names a PostgreSQL server by a superuser's DSN without a database, to do without the whole stack."""
 
 RUNNING = "VERTEILER_TEST_HOME"
 """Names the home of a stack that already runs, to save its start while developing. It is left running."""
@@ -64,3 +68,13 @@ async def stack(stack_home: Path) -> AsyncIterator[World]:
 def _log(home: Path) -> str:
     log = home / "logs" / "up.log"
     return log.read_text(errors="replace")[-4000:] if log.exists() else ""
+
+
+@pytest.fixture(scope="session")
+def postgres_server(request: pytest.FixtureRequest) -> str:
+    """DSN of a superuser, without a database."""
+    if SERVER in os.environ:
+        return os.environ[SERVER]
+    home: Path = request.getfixturevalue("stack_home")
+    dsn: str = json.loads((home / "endpoints.json").read_bytes())["sync_dsn"]
+    return dsn.rpartition("/")[0]
