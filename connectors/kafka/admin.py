@@ -24,10 +24,12 @@ from confluent_kafka.admin import (
     OffsetSpec,
     ResourceType,
 )
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from connectors.kafka.catalogue import Topic
 from connectors.kafka.failures import failure_of
 from connectors.kafka.settings import KafkaSettings
+from schemas.errors import Unavailable
 
 Partition = tuple[str, int]
 """Topic and partition number."""
@@ -80,6 +82,7 @@ class Admin:
         missing = [topic for topic in topics if outcomes[topic.name].outcome is Outcome.MISSING]
         for topic in await self._create(missing):
             outcomes[topic.name] = TopicOutcome(topic.name, Outcome.CREATED)
+        await self._found({topic.name: topic.partitions for topic in missing})
         await self._alter([topic for topic in topics if outcomes[topic.name].outcome is Outcome.ALTERED])
         return [outcomes[topic.name] for topic in topics]
 
@@ -174,6 +177,18 @@ class Admin:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was as quick
                     raise failure_of(error, f"create topic {name}") from error
         return topics
+
+    async def _found(self, partitions: Mapping[str, int]) -> None:
+        """Return when every partition of these new topics answers: the broker confirms a topic before it serves it."""
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(Unavailable),
+            stop=stop_after_delay(self._timeout),
+            wait=wait_fixed(0.05),
+            reraise=True,
+        ):
+            with attempt:
+                if len(await self.extents(partitions)) < sum(partitions.values()):
+                    raise Unavailable("the broker does not serve new topics yet; provision again")
 
     async def _alter(self, topics: list[Topic]) -> None:
         if not topics:

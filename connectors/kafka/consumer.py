@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Final, ParamSpec, TypeVar
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as RawMessage
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from connectors.kafka.failures import failure_of
+from connectors.kafka.failures import failure_of, passes, patiently
 from connectors.kafka.records import Message
 from connectors.kafka.settings import KafkaSettings
 from schemas.errors import Unavailable
@@ -81,10 +80,10 @@ class LaneConsumer:
 
     async def start(self) -> None:
         """Note where the topic ends now, and begin to read. Raises: Unavailable; Misconfigured, without the topic."""
-        self._progress = await self._call("read the lane's offsets", self._assign)
+        self._progress = await self._call("read the lane's offsets", patiently, self._assign)
         self._note_progress()
 
-    async def batches(self) -> AsyncIterator[list[Message]]:
+    async def batches(self) -> AsyncGenerator[list[Message], None]:
         """Batches of at least one record, in order for each partition, until `close`.
 
         A cancelled wait loses nothing: the batch that was under way is the next one.
@@ -193,7 +192,7 @@ class LaneConsumer:
                 messages.append(message_of(raw))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._progress.reach(raw.partition() or 0, raw.offset() or 0)
-            elif not error.retriable():
+            elif not passes(error):
                 raise failure_of(error, f"read {self.topic}")
         for message in messages:
             self._progress.deliver(message)
@@ -251,23 +250,8 @@ class Progress:
 
 
 def extents(consumer: Consumer, places: Sequence[TopicPartition], timeout_seconds: float) -> dict[int, tuple[int, int]]:
-    """First and next offset of each of these partitions, by number. Blocks.
-
-    A partition that was made a moment ago, or whose broker has just come back, may need a moment to find its leader.
-    """
-    patient = Retrying(
-        retry=retry_if_exception(_passes),
-        stop=stop_after_delay(timeout_seconds),
-        wait=wait_fixed(0.1),
-        reraise=True,
-    )
-    return {
-        place.partition: patient(consumer.get_watermark_offsets, place, timeout=timeout_seconds) for place in places
-    }
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, KafkaException) and bool(error.args[0].retriable())
+    """First and next offset of each of these partitions, by number. Blocks."""
+    return {place.partition: consumer.get_watermark_offsets(place, timeout=timeout_seconds) for place in places}
 
 
 def message_of(raw: RawMessage) -> Message:

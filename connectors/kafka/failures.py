@@ -1,12 +1,19 @@
-"""What the errors of both Kafka libraries mean, in one place. Pure."""
+"""What the errors of both Kafka libraries mean, in one place."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
 
 from aiokafka.errors import KafkaError as AioKafkaError
 from aiokafka.errors import MessageSizeTooLargeError, RecordListTooLargeError, UnknownTopicOrPartitionError
 from confluent_kafka import KafkaError, KafkaException
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from schemas.errors import Misconfigured, PipelineError, Refused, Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_PATIENCE_SECONDS: Final = 8.0
 
 _MISCONFIGURED: Final = frozenset(
     {
@@ -23,6 +30,42 @@ _MISCONFIGURED: Final = frozenset(
         KafkaError.INVALID_CONFIG,
     }
 )
+
+
+_PASSING: Final = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._WAIT_COORD,
+    }
+)
+
+
+def passes(error: KafkaError | KafkaException) -> bool:
+    """Whether waiting a moment is enough: a topic was made, or a broker came back, and leaders are being found.
+
+    The library's own `retriable` speaks of transactions only.
+    """
+    cause = error.args[0] if isinstance(error, KafkaException) else error
+    return cause.code() in _PASSING
+
+
+def patiently(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What the function gives; while it fails with what passes, it is called again, for some seconds. Blocks."""
+    retrying = Retrying(
+        retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and passes(error)),
+        stop=stop_after_delay(_PATIENCE_SECONDS),
+        wait=wait_fixed(0.1),
+        reraise=True,
+    )
+    return retrying(function, *args, **kwargs)
 
 
 def failure_of(error: KafkaError | KafkaException, what: str) -> PipelineError:

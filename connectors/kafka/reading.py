@@ -9,7 +9,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from connectors.kafka.consumer import extents, message_of
-from connectors.kafka.failures import failure_of
+from connectors.kafka.failures import failure_of, passes, patiently
 from connectors.kafka.records import Message
 from connectors.kafka.settings import KafkaSettings
 from schemas.errors import Unavailable
@@ -47,7 +47,7 @@ def read_topic(
         }
     )
     try:
-        unread = _assign(consumer, topic, since, last, stalled_after_seconds)
+        unread = patiently(_assign, consumer, topic, since, last, stalled_after_seconds)
         moved_at = monotonic()
         while unread or follow:
             messages = []
@@ -58,7 +58,7 @@ def read_topic(
                     reached = message.offset + 1
                 elif error.code() == KafkaError._PARTITION_EOF:
                     reached = raw.offset() or 0
-                elif error.retriable():
+                elif passes(error):
                     continue
                 else:
                     raise failure_of(error, f"read {topic}")
