@@ -142,7 +142,7 @@ class Stack:
         return tuple(self._simulator(account) for account in self.accounts)
 
     def workers(self) -> tuple[ProcessSpec, ...]:
-        """The pipeline's own processes. Order: after everything is provisioned."""
+        """The processes that records flow through. Order: after databases, topics and schemas are there."""
         decide = [
             self._worker(f"decide-{flow}-{slot}", ("decide", "--flow", flow), {"VERTEILER_INSTANCE": str(slot)})
             for flow in FLOWS
@@ -157,13 +157,12 @@ class Stack:
             )
             for account in self.accounts
         ]
+        return (*decide, self._worker("write-back", ("write-back",), crm), *clients)
+
+    def watchdog(self) -> ProcessSpec:
+        """The process that looks after the connector. Order: after the connector is registered."""
         capture = {name: value for name, value in self.environment().items() if "CAPTURE__" in name}
-        return (
-            *decide,
-            self._worker("write-back", ("write-back",), crm),
-            *clients,
-            self._worker("capture", ("capture",), capture),
-        )
+        return self._worker("capture", ("capture",), capture)
 
     def _simulator(self, account: Account) -> ProcessSpec:
         options = self.home.config / f"simulator-{account.client}.json"

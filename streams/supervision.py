@@ -57,11 +57,17 @@ async def _bring_up(supervisor: Supervisor, stack: Stack, services: Sequence[Pro
         side_by_side.create_task(supervisor.start(others))
         side_by_side.create_task(_databases(supervisor, postgres, settings, stack.plan.clients))
         side_by_side.create_task(supervisor.start(stack.simulators()))
-    say("provisioning topics, schemas and the connector")
+    say("provisioning topics and schemas")
     await provision_bus(settings)
+    say("starting the connector and the pipeline")
+    async with asyncio.TaskGroup() as side_by_side:
+        side_by_side.create_task(supervisor.start(stack.workers()))
+        side_by_side.create_task(_capture(supervisor, stack, settings))
+
+
+async def _capture(supervisor: Supervisor, stack: Stack, settings: Settings) -> None:
     await provision_capture(settings)
-    say("starting the pipeline")
-    await supervisor.start(stack.workers())
+    await supervisor.start((stack.watchdog(),))
 
 
 async def _databases(
