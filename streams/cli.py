@@ -99,13 +99,16 @@ def demo(
     home: Home = DEFAULT_HOME,
     addresses: Annotated[int, typer.Option(min=200, metavar="N", help="Sample addresses in the CRM.")] = 5000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the stack running, as `up --detach` does.")] = False,
+    patience: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="How long both sides may take to become equal.")
+    ] = 120.0,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show e-mail addresses of differences.")] = False,
     as_json: Json = False,
 ) -> None:
     """From nothing to the end: load a CRM, watch it arrive at Inxmail, edit, unsubscribe, compare both sides."""
     from streams.commands import demo as command
 
-    command.demo(home, addresses=addresses, keep=keep, reveal=reveal, as_json=as_json)
+    command.demo(home, addresses=addresses, keep=keep, patience_seconds=patience, reveal=reveal, as_json=as_json)
 
 
 @app.command(rich_help_panel=DATA)

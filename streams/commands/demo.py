@@ -29,7 +29,7 @@ _MARK = "demo"
 """A file in the home that says: the data here is a demonstration's, and the next one may erase it."""
 
 
-def demo(folder: Path, *, addresses: int, keep: bool, reveal: bool, as_json: bool) -> None:
+def demo(folder: Path, *, addresses: int, keep: bool, patience_seconds: float, reveal: bool, as_json: bool) -> None:
     """From nothing to the end. Raises: Exit 1, when the sides differ or something is lost; Misconfigured."""
     home = Home(folder.resolve())
     claim(home)
@@ -38,7 +38,7 @@ def demo(folder: Path, *, addresses: int, keep: bool, reveal: bool, as_json: boo
         leave_running(home, Plan())
         ready_s = time.monotonic() - began
         endpoints = home.read_endpoints() or {}
-        report = perform(home, endpoints, addresses=addresses, seed=SEED)
+        report = perform(home, endpoints, addresses=addresses, patience_seconds=patience_seconds)
     except BaseException:
         end_all(home)
         raise
@@ -74,7 +74,7 @@ def claim(home: Home) -> None:
     mark.touch()
 
 
-def perform(home: Home, endpoints: dict[str, Any], *, addresses: int, seed: int) -> Report:
+def perform(home: Home, endpoints: dict[str, Any], *, addresses: int, patience_seconds: float) -> Report:
     """The demonstration in a stack that runs, with a live display. Raises: Unavailable."""
     keys = read_settings(home.root).key_ring()
     columns = (
@@ -84,7 +84,9 @@ def perform(home: Home, endpoints: dict[str, Any], *, addresses: int, seed: int)
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=errors) as bars:
-        return asyncio.run(run(endpoints, keys, _Bars(bars), addresses=addresses, seed=seed))
+        stage = _Bars(bars)
+        course = run(endpoints, keys, stage, addresses=addresses, seed=SEED, patience_seconds=patience_seconds)
+        return asyncio.run(course)
 
 
 class _Bars(Stage):

@@ -56,8 +56,18 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=False):
     examples: list[Difference]
 
 
-async def run(endpoints: Mapping[str, Any], keys: KeyRing, stage: Stage, *, addresses: int, seed: int) -> Report:
+async def run(
+    endpoints: Mapping[str, Any],
+    keys: KeyRing,
+    stage: Stage,
+    *,
+    addresses: int,
+    seed: int,
+    patience_seconds: float = 120.0,
+) -> Report:
     """Everything, in the stack of these endpoints, which is empty but for its clients.
+
+    patience_seconds: how long both sides may take to become equal in the end.
 
     Raises: Unavailable, when a part of the stack goes away for good.
     """
@@ -72,7 +82,7 @@ async def run(endpoints: Mapping[str, Any], keys: KeyRing, stage: Stage, *, addr
         departures = await unsubscribe(Desk(crm), visitors, leaving, stage)
         stage.say("comparing both sides")
         left = {(entry.client, entry.list_id, entry.email) for entry in leaving}
-        found, compared = await converge(sides, stage, left)
+        found, compared = await converge(sides, stage, left, within_seconds=patience_seconds)
     kinds = counts(found)
     return Report(
         addresses=addresses,
@@ -274,9 +284,11 @@ async def _race(
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def converge(sides: Sides, stage: Stage, left: Collection[Place]) -> tuple[list[Difference], int]:
-    """Compare until nothing differs or the patience is over; what differs then, and how much was compared."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+async def converge(
+    sides: Sides, stage: Stage, left: Collection[Place], *, within_seconds: float
+) -> tuple[list[Difference], int]:
+    """Compare until nothing differs or the time is over; what differs then, and how much was compared."""
+    deadline = time.monotonic() + within_seconds
     while True:
         found, compared = await sides.differences(left)
         stage.progress("equal", compared - len(found), compared)
