@@ -16,6 +16,8 @@ from connectors.embedded.jvm import java
 from connectors.embedded.process import ProcessSpec
 from schemas.errors import Unavailable
 
+_BATCH_MAGIC_AT = 16  # base offset 8, length 4, leader epoch 4, then the format's version
+
 
 @dataclass(frozen=True, slots=True)
 class Kafka:
@@ -83,6 +85,7 @@ class Kafka:
         """Write the configuration, and format the data folder unless that is done."""
         self.config.write_text(render_properties(self.properties()))
         if (self.data / "meta.properties").exists():
+            refuse_unreadable_metadata(self.data)
             return
         refuse_damaged(self.data, missing="meta.properties")
         self.data.mkdir(parents=True, exist_ok=True)
@@ -101,6 +104,24 @@ class Kafka:
             properties={"log4j2.configurationFile": self.logging.as_uri()},
             temp=self.temp,
             run=("-cp", ":".join(map(str, self.class_path)), *run),
+        )
+
+
+def refuse_unreadable_metadata(data: Path) -> None:
+    """Raises: Unavailable, when the log of the cluster's own metadata does not begin with a record batch.
+
+    The broker would cut that log off as a torn tail, know no topic any more, and delete them all as strays.
+    """
+    segments = sorted((data / "__cluster_metadata-0").glob("*.log"))
+    if not segments or segments[0].stat().st_size == 0:
+        return
+    with segments[0].open("rb") as file:
+        head = file.read(_BATCH_MAGIC_AT + 1)
+    first_offset = int.from_bytes(head[:8])
+    if len(head) <= _BATCH_MAGIC_AT or head[_BATCH_MAGIC_AT] != 2 or first_offset < int(segments[0].stem):
+        raise Unavailable(
+            f"Kafka's data folder is damaged: {segments[0]} is no log; nothing was changed; "
+            "put it back, or erase everything with `down --erase`"
         )
 
 

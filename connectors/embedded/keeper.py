@@ -95,7 +95,7 @@ class Keeper:
             failure = error
         except OSError as error:
             failure = self._translated(error)
-        log.warning("process cannot start", extra={"process": self.spec.name, "error": str(failure)})
+        log.warning("process cannot start", extra={"program": self.spec.name, "error": str(failure)})
         return _Life.SHORT, failure
 
     async def _run(self) -> _Life:
@@ -182,7 +182,7 @@ class Keeper:
             try:
                 await asyncio.wait_for(process.wait(), seconds)
             except TimeoutError:
-                log.warning("process does not stop", extra={"process": spec.name, "signal": number.name})
+                log.warning("process does not stop", extra={"program": spec.name, "signal": number.name})
                 continue
             self._changed(Event(spec.name, "stopped"))
             return

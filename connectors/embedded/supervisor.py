@@ -109,7 +109,7 @@ class Supervisor:
 
     def _changed(self, event: Event) -> None:
         self._write_pids()
-        log.info("process changed", extra={"process": event.name, "change": event.what, "detail": event.detail})
+        log.info("process changed", extra={"program": event.name, "change": event.what, "detail": event.detail})
         self._report(event)
 
     def _write_pids(self) -> None:
