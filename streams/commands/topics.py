@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from rich.console import Console
 from rich.json import JSON
-from rich.table import Table
+from rich.table import Column, Table
 
 from connectors.kafka.admin import Admin
 from connectors.kafka.catalogue import Topic, catalogue
@@ -65,7 +65,9 @@ def topics(home: Path, *, as_json: bool) -> None:
     rows = asyncio.run(topic_rows(read_settings(home)))
 
     def human(console: Console) -> None:
-        table = Table("topic", "partitions", "records", "cleanup", "kept", "personal", "key", "written by")
+        table = Table(
+            Column("topic", no_wrap=True), "partitions", "records", "cleanup", "kept", "personal", "key", "written by"
+        )
         for row in rows:
             table.add_row(
                 row.name,
