@@ -33,7 +33,7 @@ def failure_of(error: BaseException) -> PipelineError | None:
     """
     match error:
         case asyncpg.PostgresError() if isinstance(error, _NEVER):
-            return Misconfigured(f"PostgreSQL refuses ({error.sqlstate}): {error}")
+            return Misconfigured(f"PostgreSQL refuses ({error.sqlstate}): {error.args[0]}")
         case asyncpg.ClientConfigurationError():
             return Misconfigured(f"the database address cannot be used: {error}")
         case asyncpg.PostgresConnectionError() | asyncpg.ConnectionDoesNotExistError():

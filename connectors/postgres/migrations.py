@@ -61,7 +61,8 @@ async def migrate(connection: asyncpg.Connection, package: str, schema: str) -> 
                 await connection.execute(migration.sql)
             except asyncpg.PostgresError as error:
                 raise Misconfigured(
-                    f"migration {migration.name} of schema {schema} failed: {error}; the database is as it was before"
+                    f"migration {migration.name} of schema {schema} failed: {error.args[0]}; the database is"
+                    " as it was before"
                 ) from error
             await connection.execute(
                 f"insert into {schema}.schema_migration (name, checksum) values ($1, $2)",

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from connectors.postgres.failures import translated
+from connectors.smartwe.clients import ensure_clients
 from connectors.smartwe.population import CHANNELS, COLUMNS, SOURCES, Batch, Population, Room
 from schemas.errors import Misconfigured, Refused
 from schemas.ids import gguid_of
@@ -66,7 +67,7 @@ async def load_sample(
     async with translated():
         connection = await asyncpg.connect(dsn)
         try:
-            rooms = await _lay_structure(connection, clients, bindings)
+            rooms = await _lay_structure(dsn, connection, clients, bindings)
             population = Population(rooms, addresses=addresses, seed=seed)
             await _write(dsn, connection, population, seed, progress)
         finally:
@@ -141,9 +142,9 @@ async def _write(
 
 
 async def _lay_structure(
-    connection: asyncpg.Connection, clients: Sequence[str], bindings: Mapping[str, ClientTargets]
+    dsn: str, connection: asyncpg.Connection, clients: Sequence[str], bindings: Mapping[str, ClientTargets]
 ) -> list[Room]:
-    """Create what is missing of clients, distributions, bindings, mappings and lookups, in one transaction."""
+    """Create what is missing of clients; then of distributions, bindings, mappings and lookups, in one transaction."""
     fields = await connection.fetch(
         "select column_name from information_schema.columns where table_schema = 'crm' and table_name = 'address'"
     )
@@ -156,6 +157,7 @@ async def _lay_structure(
     sharing = tuple(client for client in clients if len(bindings[client].lists) > 1)
     if len(sharing) > 1:
         rooms.append(Room(str(gguid_of("sample", "distribution", "shared")), sharing, 0.12))
+    await ensure_clients(dsn, clients)
     async with connection.transaction():
         await connection.executemany(
             "insert into crm.channel (gguid, code, title) values ($1, $2, $3) on conflict do nothing",
@@ -164,11 +166,6 @@ async def _lay_structure(
         await connection.executemany(
             "insert into crm.source (gguid, code, title) values ($1, $2, $3) on conflict do nothing",
             [(gguid_of("sample", "source", code), code, title) for code, title in SOURCES.items()],
-        )
-        await connection.executemany(
-            "insert into crm.baf_client (gguid, baf_client_id, title, writeback_rank) values ($1, $2, $3, $4)"
-            " on conflict do nothing",
-            [(gguid_of("client", c), c, f"Mandant {c.upper()}", n) for n, c in enumerate(clients, start=1)],
         )
         # Own distributions ask by turns for a written proof and for double opt-in; the shared one for a written proof.
         await connection.executemany(
