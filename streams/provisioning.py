@@ -103,39 +103,39 @@ def topics_of(settings: Settings, clients: Collection[str]) -> tuple[Topic, ...]
 async def provision_capture(settings: Settings) -> list[Step]:
     """The connector, registered and running. In a restored CRM it starts anew, in the next epoch.
 
-    So it does when Connect has lost it: every full snapshot opens an epoch, or its rows would be taken for old ones.
+    So it does when Connect has lost it, or how far it had come: every full snapshot opens an epoch.
     Raises: Unavailable, when it does not run in time; Misconfigured, when Connect refuses it.
     """
     name = settings.capture.connector
     admin, sync = settings.database.crm_admin_dsn, settings.database.sync_dsn.get_secret_value()
     history = await _history(admin)
+    before = await store.present_history(sync)
     async with Connect(settings.capture.connect_url) as connect:
         known = await connect.config(name) is not None
-        before = await store.present_history(sync)
+        if not known:
+            epoch = before[0].epoch if before else settings.source_epoch
+            await connect.register_stopped(name, capture_config(settings, epoch))
+        lost = not known or not await connect.has_offsets(name)
         entered = await store.enter_history(
             sync,
             history.system_identifier,
             history.timeline,
-            at_least=max(settings.source_epoch, before[0].epoch + 1 if before and not known else 0),
+            at_least=max(settings.source_epoch, before[0].epoch + 1 if before and lost else 0),
         )
-        if entered.snapshot_due and known:
+        anew = entered.snapshot_due or lost
+        if anew:
+            # Connect keeps the offsets of a connector that was removed; without its slot they lead nowhere.
             await connect.forget_offsets(name, within_seconds=_CAPTURE_SECONDS)
-        if entered.snapshot_due:
             await _drop_slot(admin, slot_of(name))
         changed = await connect.register(name, capture_config(settings, entered.epoch))
-        if entered.snapshot_due and known:
+        if anew:
             await connect.resume(name)
         await connect.wait_running(name, within_seconds=_CAPTURE_SECONDS)
-    if entered.snapshot_due:
+    if anew and before:
         await store.snapshot_begun(sync)
-        return [
-            Step(
-                "connector",
-                State.DONE,
-                f"new snapshot in epoch {entered.epoch}: {'the CRM was restored' if known else 'Connect had lost it'}",
-            )
-        ]
-    if changed:
+        reason = "Connect had lost it" if lost else "the CRM was restored"
+        return [Step("connector", State.DONE, f"new snapshot in epoch {entered.epoch}: {reason}")]
+    if anew or changed:
         return [Step("connector", State.DONE, "registered and running")]
     return [Step("connector", State.PRESENT, "running")]
 

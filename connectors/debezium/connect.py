@@ -102,6 +102,17 @@ class Connect:
             await self._ask("PUT", f"/connectors/{name}/config", dict(config))
         return changed
 
+    async def register_stopped(self, name: str, config: Mapping[str, str]) -> None:
+        """Register a connector that is not there yet, and let it stand still until `resume`."""
+        await self._ask(
+            "POST", "/connectors", {"name": name, "config": dict(config), "initial_state": TaskState.STOPPED.value}
+        )
+
+    async def has_offsets(self, name: str) -> bool:
+        """Whether Connect knows how far a registered connector has come. It keeps that when a connector is removed."""
+        found = await self._ask("GET", f"/connectors/{name}/offsets")
+        return bool(found and found["offsets"])
+
     async def status(self, name: str) -> Status | None:
         """How a connector is; None when there is no such connector, or it is so new that nothing is known yet."""
         found = await self._ask("GET", f"/connectors/{name}/status")
@@ -130,11 +141,11 @@ class Connect:
         await self._ask("DELETE", f"/connectors/{name}/offsets")
 
     async def resume(self, name: str) -> None:
-        """Go on after `forget_offsets`."""
+        """Go on after `register_stopped` or `forget_offsets`."""
         await self._ask("PUT", f"/connectors/{name}/resume")
 
     async def delete(self, name: str) -> None:
-        """Remove the connector. Its slot stays, and keeps write-ahead log back until it is dropped."""
+        """Remove the connector. Its offsets stay, and so does its slot, which keeps log back until it is dropped."""
         await self._ask("DELETE", f"/connectors/{name}")
 
     async def _wait_for(self, name: str, state: TaskState, within_seconds: float) -> None:
@@ -154,7 +165,7 @@ class Connect:
             " what the CRM wrote waits in its log"
         )
 
-    async def _ask(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
+    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer; None when there is no such thing, or nothing to say."""
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(_Rebalancing),
@@ -165,7 +176,7 @@ class Connect:
             with attempt:
                 return await self._ask_once(method, path, body)
 
-    async def _ask_once(self, method: str, path: str, body: dict[str, str] | None) -> Any:
+    async def _ask_once(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         try:

@@ -2,8 +2,10 @@
 
 import asyncpg
 import msgspec
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from connectors.postgres.failures import translated
+from schemas.errors import Unavailable
 
 
 class History(msgspec.Struct, frozen=True):
@@ -46,10 +48,20 @@ async def slot_lag(connection: asyncpg.Connection, slot: str) -> SlotLag | None:
     return None if row is None else SlotLag(**dict(row))
 
 
-async def drop_slot(connection: asyncpg.Connection, slot: str) -> bool:
-    """Drop a slot that nobody reads; whether there was one. Raises: Unavailable, while somebody reads it."""
-    async with translated():
-        dropped = await connection.fetch(
-            "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", slot
-        )
+async def drop_slot(connection: asyncpg.Connection, slot: str, *, within_seconds: float = 10.0) -> bool:
+    """Drop a slot; whether there was one. A connector that was stopped needs a moment to let go of it.
+
+    Raises: Unavailable, when it is still read after that.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(Unavailable),
+        stop=stop_after_delay(within_seconds),
+        wait=wait_fixed(0.2),
+        reraise=True,
+    ):
+        with attempt:
+            async with translated():
+                dropped = await connection.fetch(
+                    "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1", slot
+                )
     return bool(dropped)

@@ -168,7 +168,9 @@ async def peeked(
     follow: bool,
     reveal: bool,
 ) -> AsyncIterator[Peeked]:
-    """Records as they are read, decoded and masked. Raises: Unavailable, Misconfigured."""
+    """Records as they are read, decoded and masked. Raises: Unavailable; Misconfigured, when there is no such topic."""
+    if topic not in await Admin(settings.kafka).partitions([topic]):
+        raise Misconfigured(f"there is no topic {topic}; `verteiler topics` names those there are")
     known = _catalogued(settings, [topic]).get(topic)
     reveal_values = reveal or (known is not None and not known.personal_data)
     wanted = None if key is None else key.encode()

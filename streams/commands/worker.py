@@ -61,14 +61,17 @@ def capture(home: Path | None) -> None:
 
 
 async def _capture(settings: Settings, stop: asyncio.Event) -> None:
-    present = await store.present_history(settings.database.sync_dsn.get_secret_value())
-    if present is None:
-        raise Misconfigured("capture was never provisioned: run `verteiler provision` first; nothing was started")
+    async def wanted() -> dict[str, str]:
+        present = await store.present_history(settings.database.sync_dsn.get_secret_value())
+        if present is None:
+            raise Misconfigured("capture was never provisioned: run `verteiler provision` first; nothing was started")
+        return capture_config(settings, present[0].epoch)
+
+    await wanted()
     health = Health(ready=True)
     server = await serve_health(health, settings.telemetry_port)
-    config = capture_config(settings, present[0].epoch)
     async with Connect(settings.capture.connect_url) as connect:
-        watching = asyncio.create_task(watch(connect, settings.capture.connector, config))
+        watching = asyncio.create_task(watch(connect, settings.capture.connector, wanted))
         stopping = asyncio.create_task(stop.wait())
         try:
             done, _ = await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)

@@ -314,6 +314,11 @@ async def test_peek_shows_the_newest_records_and_hides_what_is_personal(
     assert revealed.value == {"email": "2@example.com"}
 
 
+async def test_peek_names_a_topic_that_does_not_exist(kafka: KafkaSettings) -> None:
+    with pytest.raises(Misconfigured, match=r"there is no topic no\.such"):
+        await newest(Settings(kafka=kafka), "no.such", key=None, since=None, limit=1, reveal=False)
+
+
 async def test_topics_counts_what_the_broker_holds(kafka: KafkaSettings, client: str, producer: BatchProducer) -> None:
     await producer.send(records(results(client), 12))
 

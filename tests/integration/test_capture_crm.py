@@ -11,6 +11,7 @@ import pytest
 from asyncpg.transaction import Transaction
 
 from connectors.debezium import source
+from connectors.debezium.connect import TaskState
 from connectors.debezium.connector import slot_of
 from connectors.debezium.watchdog import watch
 from connectors.kafka.catalogue import captured, heartbeats
@@ -193,7 +194,7 @@ async def test_a_new_epoch_opens_with_a_snapshot_that_is_newer_than_all_before(c
     (before,) = await crm.wait_for("address", key, 1)
 
     await crm.connect.forget_offsets(name, within_seconds=30)
-    await eventually(lambda: source.drop_slot(crm.crm, slot_of(name)), because="a stopped connector lets its slot go")
+    assert await source.drop_slot(crm.crm, slot_of(name))
     assert await crm.connect.register(name, crm.config(epoch=300)) == ["transforms.epoch.value.literal"]
     await crm.connect.resume(name)
     await crm.connect.wait_running(name, within_seconds=60)
@@ -219,6 +220,23 @@ async def test_a_failed_task_is_restarted_until_what_it_missed_is_there(stack_ho
             (change,) = await crm.wait_for("address", key, 1)
 
         assert isinstance(change, Change)
+
+
+async def test_a_connector_whose_place_is_forgotten_waits_for_provision(stack_home: Path, postgres_server: str) -> None:
+    """Started again in the same epoch, the rows of its snapshot would be taken for older than what they replace."""
+    async with captured_crm(stack_home, postgres_server) as crm:
+        name = crm.settings.connector
+        key = await crm.address()
+        await crm.connect.register(name, crm.config())
+        await crm.wait_for("address", key, 1)
+        await eventually(lambda: crm.connect.has_offsets(name), because="Connect writes down how far it has come")
+        await crm.connect.forget_offsets(name, within_seconds=30)
+        await crm.connect.delete(name)
+
+        async with _watched(crm, crm.config()):
+            status = await eventually(lambda: crm.connect.status(name), because="the watchdog registers it")
+
+        assert status.connector.state is TaskState.STOPPED
 
 
 async def test_what_was_written_before_a_snapshot_and_committed_after_it_is_newer_than_the_snapshots_row(
@@ -275,7 +293,10 @@ async def _slot_waits_for(crm: Captured, session: Session) -> bool:
 
 @contextlib.asynccontextmanager
 async def _watched(crm: Captured, config: dict[str, str]) -> AsyncIterator[None]:
-    watching = asyncio.create_task(watch(crm.connect, crm.settings.connector, config, every_seconds=0.5))
+    async def wanted() -> dict[str, str]:
+        return config
+
+    watching = asyncio.create_task(watch(crm.connect, crm.settings.connector, wanted, every_seconds=0.5))
     try:
         yield
     finally:
