@@ -27,11 +27,9 @@ def migrations_of(package: str) -> tuple[Migration, ...]:
 
     Raises: Misconfigured, when there are none (an incomplete installation).
     """
-    texts = {
-        entry.name: entry.read_text("utf-8")
-        for entry in files(package).joinpath("migrations").iterdir()
-        if entry.name.endswith(".sql")
-    }
+    folder = files(package).joinpath("migrations")
+    entries = folder.iterdir() if folder.is_dir() else ()
+    texts = {entry.name: entry.read_text("utf-8") for entry in entries if entry.name.endswith(".sql")}
     if not texts:
         raise Misconfigured(f"package {package} has no migrations: the installation is incomplete, install it again")
     return tuple(
