@@ -164,6 +164,8 @@ class Visitor:
                     body = await answer.read()
                     if answer.status < 400:
                         return msgspec.json.decode(body) if body else None
+                    if answer.status >= 500:
+                        raise Unavailable(f"Inxmail client {self.client} failed ({answer.status})")
                     if answer.status != 429:
                         raise Refused(f"Inxmail client {self.client} refused ({answer.status})", status=answer.status)
                     wait_seconds = int(answer.headers["X-RateLimit-Reset"])  # the visitor's own budget is used up
