@@ -1,6 +1,7 @@
 """A request and an answer without any socket, so that the REST side can be read and tested as plain functions."""
 
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, unquote_plus
 
@@ -40,27 +41,40 @@ class Call(msgspec.Struct):
         return next((value for key, value in self.query if key == name), None)
 
     def flag(self, name: str) -> bool:
-        """A bare `?name` counts as true.  Raises: Problem."""
+        """A bare `?name` counts as true, its absence as false.  Raises: Problem."""
+        return self.choice(name) or False
+
+    def choice(self, name: str) -> bool | None:
+        """True, false in any case of letters (a client in use sends `True`), or None when absent.  Raises: Problem."""
         value = self.text(name)
-        if value is None or value == "false":
-            return False
-        if value in ("", "true"):
-            return True
-        raise invalid_parameter(name, "must be true or false")
+        if value is None:
+            return None
+        if value.lower() not in ("", "true", "false"):
+            raise invalid_parameter(name, "must be true or false")
+        return value.lower() != "false"
 
     def number(self, name: str) -> int | None:
         """Raises: Problem, type-mismatch."""
         value = self.text(name)
         return None if value is None else number(name, value)
 
-    def numbers(self, name: str) -> tuple[int, ...] | None:
-        """Comma-separated ids; None when the parameter is absent.  Raises: Problem."""
-        value = self.text(name)
-        return None if value is None else tuple(number(name, part) for part in value.split(",") if part)
+    def numbers(self, name: str, *older_names: str) -> tuple[int, ...] | None:
+        """Comma-separated ids under one of the names; None when all are absent.  Raises: Problem."""
+        given = [(key, value) for key, value in self.query if key == name or key in older_names]
+        return tuple(number(key, part) for key, value in given for part in value.split(",") if part) if given else None
 
     def names(self, name: str) -> tuple[str, ...] | None:
-        value = self.text(name)
-        return None if value is None else tuple(part for part in value.split(",") if part)
+        """Comma-separated names; a parameter given several times adds up.  None when it is absent."""
+        given = [value for key, value in self.query if key == name]
+        return tuple(part for value in given for part in value.split(",") if part) if given else None
+
+    def modified_since(self) -> float | None:
+        """The header `If-Modified-Since`; HTTP says that an unreadable date is as if it were not there."""
+        header = self.headers.get("If-Modified-Since")
+        try:
+            return None if header is None else parsedate_to_datetime(header).timestamp()
+        except ValueError:
+            return None
 
     def moment(self, name: str) -> float | None:
         """Raises: Problem."""

@@ -1,27 +1,36 @@
 """The control API: what a test or an operator may do that no Inxmail client could. Every route is in
 docs/inxmail-simulator.md."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 from pydantic import ValidationError
 
-from connectors.inxmail_simulator.clock import instant, timestamp
-from connectors.inxmail_simulator.faults import Plan
+from connectors.inxmail_simulator.clock import instant
+from connectors.inxmail_simulator.faults import Plan, Scenario
 from connectors.inxmail_simulator.imports import Script
+from connectors.inxmail_simulator.inspection import MOST, clock_shown, counters, dump, list_shown, requests, summary
 from connectors.inxmail_simulator.people import Act, RecipientChange, act, put_recipient, recipient_state
 from connectors.inxmail_simulator.problems import Problem
+from connectors.inxmail_simulator.reactions import (
+    MailingToMake,
+    ReactionKind,
+    ReactionsToMake,
+    SendingToMake,
+    make_mailing,
+    make_sending,
+    react,
+)
 from connectors.inxmail_simulator.rest.lists import recount
-from connectors.inxmail_simulator.state import Account, Recipient
+from connectors.inxmail_simulator.state import Recipient
 from connectors.inxmail_simulator.subscription import Permission, Process
 from connectors.inxmail_simulator.world import World
 
 CONTROL_PREFIX = "_control"
-_MOST = 10_000
+_MEMBERSHIP_LOGS = frozenset({"subscriptions", "unsubscriptions", "tracking-permissions"})
 T = TypeVar("T")
-_encode = msgspec.json.Encoder().encode
 
 
 class Reply(msgspec.Struct):
@@ -69,6 +78,10 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
     finish: bool = False
 
 
+class SecretChange(msgspec.Struct, forbid_unknown_fields=True):
+    secret: str
+
+
 class Reset(msgspec.Struct, forbid_unknown_fields=True):
     keep_options: bool = False
 
@@ -89,7 +102,7 @@ def _routed(world: World, method: str, segments: tuple[str, ...], query: dict[st
     account = world.account
     match (method, *segments):
         case ("GET",) | ("GET", "state"):
-            return Reply(_summary(world))
+            return Reply(summary(world))
         case ("GET", "options"):
             return Reply(world.behaviour.model_dump(mode="json"))
         case ("PATCH", "options"):
@@ -100,10 +113,10 @@ def _routed(world: World, method: str, segments: tuple[str, ...], query: dict[st
                 raise Refusal("; ".join(faults)) from None
             return Reply(world.behaviour.model_dump(mode="json"))
         case ("GET", "clock"):
-            return Reply(_clock(world))
+            return Reply(clock_shown(world))
         case ("POST", "clock"):
             _set_clock(world, _decoded(body, ClockChange))
-            return Reply(_clock(world))
+            return Reply(clock_shown(world))
         case ("POST", "events", log):
             return _append_event(world, log, _decoded(body, EventToAppend))
         case ("POST", "people"):
@@ -111,27 +124,36 @@ def _routed(world: World, method: str, segments: tuple[str, ...], query: dict[st
         case (_, "recipients", *rest):
             return _recipients(world, method, rest, query, body)
         case ("GET", "dump"):
-            return Reply(lines=_dump(account))
+            return Reply(lines=dump(account))
         case ("PATCH", "lists", key):
             changed = _found(account.lists.get(int(key)), "list")
             for name, value in msgspec.structs.asdict(_decoded(body, ListChange)).items():
                 if value is not None:
                     setattr(changed, name, value)
-            return Reply(_list(changed.id, account))
+            return Reply(list_shown(changed.id, account))
         case ("POST", "lists", key, "recount"):
             recount(_found(account.lists.get(int(key)), "list"), world.clock.now())
-            return Reply(_list(int(key), account))
+            return Reply(list_shown(int(key), account))
+        case ("POST", "mailings"):
+            return Reply({"id": make_mailing(account, _decoded(body, MailingToMake), world.clock.now()).id}, 201)
+        case ("POST", "sendings"):
+            made = make_sending(account, _decoded(body, SendingToMake), world.clock.now())
+            return Reply({"id": made.id, "recipients": len(made.entries), "delivered": made.delivered}, 201)
+        case ("POST", "reactions", kind):
+            return _react(world, kind, _decoded(body, ReactionsToMake))
+        case (_, "credentials", *rest):
+            return _credentials(world, method, rest, body)
         case (_, "faults", *rest):
             return _faults(world, method, rest, body)
         case (_, "imports", *rest):
             return _imports(world, method, rest, body)
         case ("GET", "requests"):
-            return _requests(world, query)
+            return Reply(requests(world, query))
         case ("GET", "counters"):
-            return Reply(_counters(world))
+            return Reply(counters(world))
         case ("POST", "reset"):
             world.reset(keep_options=_decoded(body or b"{}", Reset).keep_options)
-            return Reply(_summary(world))
+            return Reply(summary(world))
     raise Refusal("there is no such control route; see docs/inxmail-simulator.md", 404)
 
 
@@ -151,55 +173,6 @@ def _found(thing: T | None, what: str) -> T:
     return thing
 
 
-def _summary(world: World) -> dict[str, object]:
-    account = world.account
-    imports: dict[str, int] = {}
-    for known in world.imports.imports.values():
-        imports[known.state] = imports.get(known.state, 0) + 1
-    return {
-        "base_path": world.options.base_path,
-        "clock": timestamp(world.clock.now()),
-        "recipients": len(account.recipients),
-        "last_recipient_id": account.recipient_ids.last,
-        "attributes": [
-            {"id": known.id, "name": known.name, "type": known.type, "max_length": known.max_length}
-            for known in account.attributes.values()
-        ],
-        "lists": [_list(id_, account) for id_ in sorted(account.lists)],
-        "events": {
-            name: {"visible": len(log), "buffered": log.buffered, "last_id": log.last_id}
-            for name, log in zip(
-                ("subscriptions", "unsubscriptions", "tracking-permissions"), account.logs(), strict=True
-            )
-        },
-        "imports": imports,
-        "blacklist": [entry.pattern for entry in account.blacklist.entries.values()],
-        "changes": account.changes,
-    }
-
-
-def _list(id_: int, account: Account) -> dict[str, object]:
-    shown = account.lists[id_]
-    return {
-        "id": shown.id,
-        "name": shown.name,
-        "type": shown.type,
-        "opt_in": shown.opt_in,
-        "opt_out": shown.opt_out,
-        "detached": shown.detached,
-        "delete_when_left": shown.delete_when_left,
-        "subscribed": len(shown.subscribed),
-        "unsubscribed": len(shown.unsubscribed),
-        "pending_subscriptions": len(shown.subscribing),
-        "pending_unsubscriptions": len(shown.unsubscribing),
-    }
-
-
-def _clock(world: World) -> dict[str, object]:
-    now = world.clock.now()
-    return {"now": timestamp(now), "epoch_seconds": now, "frozen": world.clock.frozen}
-
-
 def _set_clock(world: World, change: ClockChange) -> None:
     if change.freeze is True:
         world.clock.freeze()
@@ -215,8 +188,7 @@ def _set_clock(world: World, change: ClockChange) -> None:
 def _append_event(world: World, name: str, wanted: EventToAppend) -> Reply:
     """Only the log changes; people's actions, which change the state too, are `people`."""
     account = world.account
-    logs = dict(zip(("subscriptions", "unsubscriptions", "tracking-permissions"), account.logs(), strict=True))
-    log = _found(logs.get(name), "log")
+    log = _found(account.logs().get(name) if name in _MEMBERSHIP_LOGS else None, "log")
     mailing_list = _found(account.lists.get(wanted.list_id), "list")
     if name == "tracking-permissions" and wanted.tracking_permission is None:
         raise Refusal("tracking_permission is missing")
@@ -241,11 +213,37 @@ def _append_event(world: World, name: str, wanted: EventToAppend) -> Reply:
     return Reply({"last_visible_id": log.last_id, "buffered": log.buffered}, 201)
 
 
+def _react(world: World, kind: str, wanted: ReactionsToMake) -> Reply:
+    known: ReactionKind = _found(next((known for known in get_args(ReactionKind) if known == kind), None), "reaction")
+    made = react(world.account, known, wanted, world.clock.now())
+    world.settle(0)
+    log = world.account.logs()[kind]
+    return Reply({"reactions": made, "last_visible_id": log.last_id, "buffered": log.buffered}, 201)
+
+
+def _credentials(world: World, method: str, rest: list[str], body: bytes) -> Reply:
+    """No secret is ever told; a new one takes the place of the old, as when somebody regenerates it at Inxmail."""
+    match (method, *rest):
+        case ("GET",):
+            pass
+        case ("PUT", user):
+            secret = _decoded(body, SecretChange).secret
+            if not secret:
+                raise Refusal("the secret is empty")
+            world.credentials.give(user, secret)
+        case ("DELETE", user):
+            if not world.credentials.revoke(user):
+                raise Refusal("there is no such credential", 404)
+        case _:
+            raise Refusal("there is no such control route; see docs/inxmail-simulator.md", 404)
+    return Reply({"users": world.credentials.users})
+
+
 def _recipients(world: World, method: str, rest: list[str], query: dict[str, str], body: bytes) -> Reply:
     account, now = world.account, world.clock.now()
     match (method, *rest):
         case ("GET",):
-            after, most = int(query.get("after_id", 0)), min(int(query.get("limit", 1000)), _MOST)
+            after, most = int(query.get("after_id", 0)), min(int(query.get("limit", 1000)), MOST)
             ids = account.recipient_ids.after(after)
             if "list_id" in query:
                 members = _found(account.lists.get(int(query["list_id"])), "list").members
@@ -269,14 +267,6 @@ def _recipients(world: World, method: str, rest: list[str], query: dict[str, str
     raise Refusal("there is no such control route; see docs/inxmail-simulator.md", 404)
 
 
-def _dump(account: Account) -> Iterator[bytes]:
-    """Every recipient, a line each, a thousand lines at a time; what changes meanwhile may be in either state."""
-    after = 0
-    while ids := list(islice(account.recipient_ids.after(after), 1000)):
-        after = ids[-1]
-        yield b"".join(_encode(recipient_state(account, account.recipients[id_])) + b"\n" for id_ in ids)
-
-
 def _faults(world: World, method: str, rest: list[str], body: bytes) -> Reply:
     match (method, *rest):
         case ("GET",):
@@ -284,6 +274,9 @@ def _faults(world: World, method: str, rest: list[str], body: bytes) -> Reply:
         case ("POST",):
             made = [world.faults.add(plan) for plan in _one_or_several(body, Plan)]
             return Reply({"faults": made}, 201)
+        case ("PUT",):
+            world.faults.replace(_decoded(body, Scenario))
+            return Reply({"faults": world.faults.plans})
         case ("DELETE",):
             world.faults.plans.clear()
             return Reply({"faults": []})
@@ -311,29 +304,3 @@ def _imports(world: World, method: str, rest: list[str], body: bytes) -> Reply:
             moved = desk.step(world.account, int(key), 10**12 if step.finish else step.rows, world.clock.now())
             return Reply({"id": moved.id, "state": moved.state, "rows": moved.row})
     raise Refusal("there is no such control route; see docs/inxmail-simulator.md", 404)
-
-
-def _requests(world: World, query: dict[str, str]) -> Reply:
-    after, most = int(query.get("after_id", 0)), min(int(query.get("limit", 1000)), _MOST)
-    method, route, only_writes = query.get("method"), query.get("route"), query.get("writes_only") in ("", "true")
-    entries = (
-        entry
-        for entry in world.log.since(after)
-        if (method is None or entry.method == method)
-        and (route is None or entry.route == route)
-        and (entry.write or not only_writes)
-    )
-    return Reply({"requests": list(islice(entries, most)), "last_id": world.log.last_id})
-
-
-def _counters(world: World) -> dict[str, object]:
-    log = world.log
-    return {
-        "requests": log.requests,
-        "writes": log.writes,
-        "changes": world.account.changes,
-        "last_id": log.last_id,
-        "by_route": dict(log.by_route),
-        "by_status": dict(log.by_status),
-        "by_credential": dict(log.by_credential),
-    }

@@ -2,10 +2,20 @@
 
 import heapq
 from bisect import bisect_right, insort
-from collections.abc import Iterator
-from itertools import count
+from collections.abc import Iterator, Sequence
+from itertools import count, pairwise
+from typing import Generic, Protocol, TypeVar
 
 import msgspec
+
+
+class Numbered(Protocol):
+    """What a log holds: its id is 0 until the log gives it one."""
+
+    id: int
+
+
+E = TypeVar("E", bound=Numbered)
 
 
 class Event(msgspec.Struct, gc=False):
@@ -20,40 +30,61 @@ class Event(msgspec.Struct, gc=False):
     id: int = 0
 
 
-def _id(event: Event) -> int:
+def _id(event: Numbered) -> int:
     return event.id
 
 
-class EventLog:
+class _Run(msgspec.Struct, Generic[E]):
+    """Events written together, in the order in which they become readable; `position` is the first still hidden."""
+
+    visible_at: Sequence[float]
+    events: Sequence[E]
+    position: int = 0
+
+
+class EventLog(Generic[E]):
     """Events in ascending id.
 
     Two events may become readable in another order than they happened: whoever continues from the newest timestamp
     loses one, whoever continues from the last id does not.
     """
 
-    def __init__(self) -> None:
-        self._events: list[Event] = []
-        self._buffer: list[tuple[float, int, Event]] = []
+    def __init__(self, ids: Iterator[int] | None = None) -> None:
+        """`ids`: where the ids come from, when several logs share them."""
+        self._events: list[E] = []
+        self._buffer: list[tuple[float, int, _Run[E]]] = []
         self._sequence = count(1)
-        self._next_id = 1
+        self._ids = ids or count(1)
+        self._buffered = 0
 
-    def write(self, event: Event, *, visible_at: float, id_at_creation: bool = False) -> None:
-        """Put an event into the buffer. `id_at_creation`: it may then appear behind a reader who has passed its id."""
+    def write(self, events: Sequence[E], visible_at: Sequence[float], *, id_at_creation: bool = False) -> None:
+        """Put events into the buffer, each with the time from which it is readable.
+
+        `id_at_creation`: an event may then appear behind a reader who has passed its id. An event given twice is
+        readable twice under one id.
+        """
+        if not events:
+            return
         if id_at_creation:
-            event.id = self._take_id()
-        heapq.heappush(self._buffer, (visible_at, next(self._sequence), event))
+            self._number(events)
+        if any(earlier > later for earlier, later in pairwise(visible_at)):
+            order = sorted(range(len(events)), key=visible_at.__getitem__)
+            events, visible_at = [events[i] for i in order], [visible_at[i] for i in order]
+        self._buffered += len(events)
+        heapq.heappush(self._buffer, (visible_at[0], next(self._sequence), _Run(visible_at, events)))
 
     def settle(self, now: float) -> None:
         """Make readable what is due."""
         while self._buffer and self._buffer[0][0] <= now:
-            _, _, event = heapq.heappop(self._buffer)
-            if event.id:
-                insort(self._events, event, key=_id)
-            else:
-                event.id = self._take_id()
-                self._events.append(event)
+            _, sequence, run = heapq.heappop(self._buffer)
+            until = min(now, self._buffer[0][0]) if self._buffer else now
+            end = bisect_right(run.visible_at, until, lo=run.position)
+            self._publish(run.events[run.position : end])
+            run.position = end
+            if end < len(run.events):
+                heapq.heappush(self._buffer, (run.visible_at[end], sequence, run))
 
-    def after(self, id_: int) -> Iterator[Event]:
+    def after(self, id_: int) -> Iterator[E]:
         for index in range(bisect_right(self._events, id_, key=_id), len(self._events)):
             yield self._events[index]
 
@@ -64,11 +95,29 @@ class EventLog:
 
     @property
     def buffered(self) -> int:
-        return len(self._buffer)
+        return self._buffered
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def _take_id(self) -> int:
-        self._next_id += 1
-        return self._next_id - 1
+    def _publish(self, due: Sequence[E]) -> None:
+        self._buffered -= len(due)
+        self._number(due)
+        for index, event in enumerate(due):
+            if self._events and event.id < self._events[-1].id:  # it comes behind what is already readable
+                self._insert(due[index:])
+                return
+            self._events.append(event)
+
+    def _insert(self, due: Sequence[E]) -> None:
+        if len(due) < 100:
+            for event in due:
+                insort(self._events, event, key=_id)
+        else:  # sorting two ordered runs costs less than moving the tail once for each event
+            self._events.extend(due)
+            self._events.sort(key=_id)
+
+    def _number(self, events: Sequence[E]) -> None:
+        for event in events:
+            if not event.id:
+                event.id = next(self._ids)

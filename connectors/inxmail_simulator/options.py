@@ -2,10 +2,21 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
+from connectors.inxmail_simulator.faults import Plan
 from connectors.inxmail_simulator.subscription import Process
 from connectors.inxmail_simulator.values import AttributeType
 from schemas.errors import Misconfigured
@@ -34,15 +45,24 @@ class Behaviour(BaseModel):
     embedded_when_empty: bool = Field(False, description="Send `_embedded` with an empty array for an empty page.")
 
     recipient_delay_ms: float = Field(0, ge=0, description="A new recipient appears in the collection this much later.")
+    recipient_delay_jitter_ms: float = Field(
+        0, ge=0, description="Up to this much more for each; it may then appear behind a reader."
+    )
     recipient_by_email: bool = Field(False, description="GET and DELETE accept an address as id, as PATCH does.")
     unknown_attribute_names: Literal["reject", "ignore"] = Field("reject", description="In the parameter `attributes`.")
     if_modified_since: Literal["filter", "not-modified", "ignore"] = Field(
-        "filter", description="On attributes: filter the items, or answer 304 when none is newer, or ignore it."
+        "filter",
+        description="On attributes and target groups: filter, or 304 when none is newer, or ignore it.",
     )
 
     event_delay_ms: float = Field(500, ge=0, description="Write buffer of the event logs.")
     event_delay_jitter_ms: float = Field(0, ge=0, description="Up to this much more, drawn for each event.")
     event_ids: Literal["visibility", "creation"] = Field("visibility", description="When an event gets its id.")
+    event_duplicate_share: float = Field(0, ge=0, le=1, description="This part of the events is readable twice.")
+    event_duplicate_ids: Literal["same", "new"] = Field("same", description="Under which id the second time.")
+    untracked_reactions: Literal["anonymous", "named"] = Field(
+        "anonymous", description="Whether an opening or click without permission still names its recipient."
+    )
     event_on_import: bool = Field(False, description="Imports write subscription events.")
     permission_event_on_import: bool = Field(True, description="Imports write tracking-permission events.")
 
@@ -122,13 +142,20 @@ def _rooted(path: str) -> str:
     return path
 
 
+def _plans(given: Any) -> tuple[Plan, ...]:
+    try:
+        return msgspec.convert(given, tuple[Plan, ...])
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
+
+
 class SimulatorOptions(BaseModel):
     """One simulated Inxmail account: where it listens, who may enter, what it starts with, how it behaves.
 
     Each credential (user name → secret) has a request budget of its own. The control API takes another secret.
     """
 
-    model_config = _FROZEN
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     credentials: dict[str, SecretStr] = Field(min_length=1)
     control_token: SecretStr
@@ -142,6 +169,7 @@ class SimulatorOptions(BaseModel):
     lists: tuple[ListSeed, ...] = DEMO_LISTS
     attributes: tuple[AttributeSeed, ...] = DEMO_ATTRIBUTES
     behaviour: Behaviour = Behaviour()
+    faults: Annotated[tuple[Plan, ...], PlainValidator(_plans)] = ()
     seed: int = Field(1, description="Of every random draw: event jitter, faults with a probability.")
     request_log_entries: int = Field(50_000, ge=1, description="Older entries are forgotten; counters are not.")
 

@@ -31,6 +31,22 @@ _SAFE = frozenset(
         "recipientIds",
         "createdAfter",
         "createdBefore",
+        "modifiedAfter",
+        "modifiedBefore",
+        "sentAfter",
+        "sentBefore",
+        "mailingStates",
+        "readyToSend",
+        "isApproved",
+        "hasSending",
+        "mailingId",
+        "mailingIds",
+        "sendingId",
+        "sendingIds",
+        "sendingsFinishedAfterDate",
+        "sendingsFinishedBeforeDate",
+        "bounceCategory",
+        "trackedOnly",
     }
 )
 

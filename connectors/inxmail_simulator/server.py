@@ -1,7 +1,6 @@
 """The HTTP shell: authentication, budget, faults and sockets around the plain functions of `rest` and `control`."""
 
 import asyncio
-import base64
 import hmac
 import logging
 import signal
@@ -60,10 +59,6 @@ class Simulator:
         self.world = World(options, clock)
         self._prefix = tuple(part for part in options.base_path.split("/") if part)
         self._base_path = options.base_path
-        self._users = {
-            base64.b64encode(f"{user}:{secret.get_secret_value()}".encode()).decode(): user
-            for user, secret in options.credentials.items()
-        }
         self._token = options.control_token.get_secret_value()
         self._imports_waiting = asyncio.Event()
 
@@ -111,7 +106,7 @@ class Simulator:
         world = self.world
         inside = segments[: len(self._prefix)] == self._prefix
         now = world.clock.now()
-        user = self._user(request)
+        user = world.credentials.user_of(request.headers.get("Authorization", ""))
         visit = _Visit(
             user=user,
             draw=world.budget.take(user, now, world.behaviour),
@@ -144,7 +139,14 @@ class Simulator:
         if answer is None:
             return _cut(request)
         response = self._response(answer, visit.draw)
-        return await _half(request, response) if kind == "truncate" else response
+        match visit.fault:
+            case Fault("truncate"):
+                return await _half(request, response)
+            case Fault("half-body") if isinstance(response.body, bytes):
+                response.body = response.body[: len(response.body) // 2]
+            case Fault("slow"):
+                return await _slowly(request, response, visit.fault.seconds)
+        return response
 
     async def _carry_out(self, request: web.BaseRequest, visit: "_Visit") -> Answer | None:
         """The answer to send, None for a connection to be cut.  Raises: Problem."""
@@ -157,7 +159,7 @@ class Simulator:
         call = await self._read(request, visit)
         if world.faults.plans:
             path = "/" + "/".join(visit.segments)
-            visit.fault = world.faults.strike(call.method, path, visit.user, _list_id(call))
+            visit.fault = world.faults.strike(call.method, path, visit.user, _list_id(call), call.query)
         fault = visit.fault
         match fault.kind if fault else None:
             case "cut-before" | "hang":
@@ -177,10 +179,6 @@ class Simulator:
             case "status-after":
                 return _forced(fault)
         return answer
-
-    def _user(self, request: web.BaseRequest) -> str | None:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return self._users.get(token.strip()) if scheme.lower() == "basic" else None
 
     async def _read(self, request: web.BaseRequest, visit: "_Visit") -> Call:
         """Raises: Problem, 413 for too large a body, 400 for multipart that is none."""
@@ -287,6 +285,20 @@ def _cut(request: web.BaseRequest) -> web.Response:
                 same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         transport.abort()
     return web.Response(status=500)  # goes nowhere: the transport is gone
+
+
+async def _slowly(request: web.BaseRequest, response: web.Response, seconds: float) -> web.StreamResponse:
+    """Send the body in ten pieces over that time."""
+    whole = response.body if isinstance(response.body, bytes) else b""
+    slow = web.StreamResponse(status=response.status, headers=response.headers)
+    slow.content_length = len(whole)
+    await slow.prepare(request)
+    piece = len(whole) // 10 + 1
+    for start in range(0, len(whole), piece):
+        await asyncio.sleep(seconds / 10)
+        await slow.write(whole[start : start + piece])
+    await slow.write_eof()
+    return slow
 
 
 async def _half(request: web.BaseRequest, response: web.Response) -> web.StreamResponse:

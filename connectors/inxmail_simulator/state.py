@@ -1,18 +1,22 @@
 """One account in memory: recipients, attributes, lists, memberships, logs. Time comes in as an argument."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from random import Random
+from typing import Any
 
 import msgspec
 
 from connectors.inxmail_simulator.blacklist import Blacklist
-from connectors.inxmail_simulator.event_log import Event, EventLog
+from connectors.inxmail_simulator.event_log import E, Event, EventLog
 from connectors.inxmail_simulator.journal import Journal
 from connectors.inxmail_simulator.keyset import Keyset
+from connectors.inxmail_simulator.mailings import Mailings
 from connectors.inxmail_simulator.options import Behaviour, SimulatorOptions
 from connectors.inxmail_simulator.subscription import Permission, Process, State
+from connectors.inxmail_simulator.target_groups import TargetGroups
 from connectors.inxmail_simulator.value_index import ValueIndex
 from connectors.inxmail_simulator.values import AttributeType, Value
+from connectors.inxmail_simulator.write_buffer import buffered_write
 
 
 class Attribute(msgspec.Struct):
@@ -100,9 +104,11 @@ class Account:
         self.lists: dict[int, MailingList] = {}
         self.memberships: dict[int, Membership] = {}
         self.membership_ids = Keyset()
-        self.subscriptions = EventLog()
-        self.unsubscriptions = EventLog()
-        self.permission_events = EventLog()
+        self.subscriptions: EventLog[Event] = EventLog()
+        self.unsubscriptions: EventLog[Event] = EventLog()
+        self.permission_events: EventLog[Event] = EventLog()
+        self.mailings = Mailings()
+        self.target_groups = TargetGroups()
         self.blacklist = Blacklist()
         self.changes = 0
         """How often anything changed: does not move while a converged pipeline is idle."""
@@ -151,6 +157,7 @@ class Account:
             del self.memberships[membership.id]
             self.membership_ids.remove(membership.id)
         del self.lists[gone.id]
+        self.target_groups.drop_list(gone.id)
         self.changes += 1
 
     def list_named(self, name: str) -> MailingList | None:
@@ -268,7 +275,7 @@ class Account:
 
     def log(
         self,
-        log: EventLog,
+        log: EventLog[Event],
         type_: str,
         mailing_list: MailingList,
         who: Recipient | str,
@@ -279,16 +286,26 @@ class Account:
         permission: Permission | None = None,
     ) -> None:
         """Write an event into the buffer of a log; without a delay of its own it takes the account's."""
-        if delay_seconds is None:
-            jitter = self.behaviour.event_delay_jitter_ms
-            delay_ms = self.behaviour.event_delay_ms + (self.draw.uniform(0, jitter) if jitter else 0)
-            delay_seconds = delay_ms / 1000
         recipient_id, email = (None, who) if isinstance(who, str) else (who.id, who.email)
         event = Event(type_, mailing_list.id, recipient_id, email, occurred_at or now, permission)
-        log.write(event, visible_at=now + delay_seconds, id_at_creation=self.behaviour.event_ids == "creation")
+        self.write(log, [event], now, delay_seconds)
 
-    def logs(self) -> Iterable[EventLog]:
-        return self.subscriptions, self.unsubscriptions, self.permission_events
+    def write(self, log: EventLog[E], events: Sequence[E], now: float, delay_seconds: float | None = None) -> None:
+        """Write any events into the buffer of their log."""
+        buffered_write(log, events, now, self.behaviour, self.draw, delay_seconds=delay_seconds)
+
+    def logs(self) -> dict[str, EventLog[Any]]:
+        """Every log of the account by its name in the control API; protocols belong to their sendings."""
+        mailings = self.mailings
+        return {
+            "subscriptions": self.subscriptions,
+            "unsubscriptions": self.unsubscriptions,
+            "tracking-permissions": self.permission_events,
+            "sendings": mailings.sending_log,
+            "bounces": mailings.bounces,
+            "clicks": mailings.clicks,
+            "web-beacon-hits": mailings.web_beacon_hits,
+        }
 
     def _move(self, mailing_list: MailingList, membership: Membership, state: State, now: float) -> None:
         who = membership.recipient_id

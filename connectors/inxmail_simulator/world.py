@@ -2,6 +2,7 @@
 
 from connectors.inxmail_simulator.budget import Budget
 from connectors.inxmail_simulator.clock import Clock
+from connectors.inxmail_simulator.credentials import Credentials
 from connectors.inxmail_simulator.faults import Faults
 from connectors.inxmail_simulator.imports import ImportDesk
 from connectors.inxmail_simulator.options import Behaviour, SimulatorOptions
@@ -20,7 +21,8 @@ class World:
         self.options = options
         self.clock = clock or Clock()
         self.log = RequestLog(options.request_log_entries)
-        self.faults = Faults(options.seed)
+        self.faults = Faults(options.seed, options.faults)
+        self.credentials = Credentials(options.credentials)
         self.budget = Budget()
         self.account = Account(options, self.clock.now())
         self.imports = ImportDesk()
@@ -30,10 +32,11 @@ class World:
         return self.account.behaviour
 
     def reset(self, *, keep_options: bool) -> None:
-        """Back to the seeds: state, ids, faults, log and budgets; the clock stays."""
+        """Back to the seeds: state, ids, faults, secrets, log and budgets; the clock stays."""
         behaviour = self.behaviour
         self.log = RequestLog(self.options.request_log_entries)
-        self.faults = Faults(self.options.seed)
+        self.faults = Faults(self.options.seed, self.options.faults)
+        self.credentials = Credentials(self.options.credentials)
         self.budget = Budget()
         self.account = Account(self.options, self.clock.now())
         self.imports = ImportDesk()
@@ -43,7 +46,7 @@ class World:
     def settle(self, row_limit: int = ROWS_PER_SLICE) -> bool:
         """Let everything happen that is due by the clock; True when import rows that are due remain."""
         now, account = self.clock.now(), self.account
-        for log in account.logs():
+        for log in account.logs().values():
             log.settle(now)
         lapse(account, now)
         account.modifications.compact(account.recipients.__contains__, 2 * len(account.recipients) + 10_000)

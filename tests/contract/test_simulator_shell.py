@@ -80,8 +80,10 @@ async def test_the_control_api_takes_its_own_token_only(simulator: Simulated) ->
         "/lists/7/memberships",
         "/lists/7/settings",
         "/imports/advanced",
-        "/mailings",
-        "/bounces",
+        "/split-test-mailings",
+        "/mailings/1/links",
+        "/sendings/1",
+        "/test-profiles",
     ],
 )
 async def test_what_has_no_known_form_is_501_with_a_clear_message(simulator: Simulated, path: str) -> None:

@@ -1,7 +1,5 @@
 """`/attributes`: the definitions of recipient attributes."""
 
-from email.utils import parsedate_to_datetime
-
 from connectors.inxmail_simulator.bodies import Body
 from connectors.inxmail_simulator.call import Answer, Call, number
 from connectors.inxmail_simulator.clock import timestamp
@@ -45,7 +43,7 @@ def _body(call: Call, attribute: Attribute) -> dict[str, object]:
 
 def _read_all(call: Call, world: World) -> Answer:
     attributes = world.account.attributes
-    since = _modified_since(call, world)
+    since = None if world.behaviour.if_modified_since == "ignore" else call.modified_since()
     fresh = [known for known in attributes.values() if since is None or int(known.modified_at) > since]
     if since is not None and not fresh and world.behaviour.if_modified_since == "not-modified":
         return Answer(304)
@@ -58,16 +56,6 @@ def _read_all(call: Call, world: World) -> Answer:
         lambda known: _body(call, known),
         max(attributes, default=0),
     )
-
-
-def _modified_since(call: Call, world: World) -> float | None:
-    header = call.headers.get("If-Modified-Since")
-    if header is None or world.behaviour.if_modified_since == "ignore":
-        return None
-    try:
-        return parsedate_to_datetime(header).timestamp()
-    except ValueError:  # HTTP says: an unreadable date is as if it were not there
-        return None
 
 
 def _create(call: Call, world: World) -> Answer:

@@ -7,9 +7,9 @@ from connectors.inxmail_simulator.call import Answer, Call
 from connectors.inxmail_simulator.clock import timestamp
 from connectors.inxmail_simulator.collection import page
 from connectors.inxmail_simulator.event_log import Event, EventLog
-from connectors.inxmail_simulator.problems import invalid_parameter, method_not_allowed, not_found
+from connectors.inxmail_simulator.problems import method_not_allowed, not_found
 from connectors.inxmail_simulator.registrations import subscribe, unsubscribe
-from connectors.inxmail_simulator.rest.recipients import chosen_attributes
+from connectors.inxmail_simulator.rest.embedded import EmbeddedRecipient
 from connectors.inxmail_simulator.state import Account, MailingList
 from connectors.inxmail_simulator.subscription import Permission
 from connectors.inxmail_simulator.world import World
@@ -77,11 +77,11 @@ def _list(account: Account, list_id: int | None) -> MailingList:
     return mailing_list
 
 
-def _read(call: Call, world: World, log: EventLog, relation: str, list_ids: tuple[int, ...] | None) -> Answer:
+def _read(call: Call, world: World, log: EventLog[Event], relation: str, list_ids: tuple[int, ...] | None) -> Answer:
     account = world.account
     types = call.names("types")
     start, end = call.moment("startDate"), call.moment("endDate")
-    embed = _embedded_attributes(call, account)
+    embed = EmbeddedRecipient(call, account)
 
     def matches(after: int) -> Iterator[Event]:
         return (
@@ -100,28 +100,6 @@ def _read(call: Call, world: World, log: EventLog, relation: str, list_ids: tupl
         else:
             shown["trackingPermission"] = event.permission
         shown["creationDate"] = timestamp(event.occurred_at)
-        recipient = account.recipients.get(event.recipient_id or 0)
-        if embed is not None and recipient is not None:  # a deleted recipient is not embedded
-            attributes = {name: recipient.value(position) for name, position in embed}
-            shown["_embedded"] = {
-                "inx:recipient": {
-                    "id": recipient.id,
-                    "email": recipient.email,
-                    "attributes": attributes,
-                    "_links": {"self": call.link(f"recipients/{recipient.id}")},
-                }
-            }
-        return shown
+        return shown | embed(event.recipient_id)
 
     return page(call, account.behaviour, relation, matches, lambda event: event.id, show, log.last_id)
-
-
-def _embedded_attributes(call: Call, account: Account) -> list[tuple[str, int]] | None:
-    """Which attributes to embed; None when no recipient is asked for."""
-    embedded = call.names("embedded")
-    names = call.names("recipientAttributes") or ()
-    if embedded is None:
-        return None
-    if any(name != "inx:recipient" for name in embedded):
-        raise invalid_parameter("embedded", "only inx:recipient can be embedded")
-    return [(known.name, known.position) for known in chosen_attributes(account, "recipientAttributes", names)]

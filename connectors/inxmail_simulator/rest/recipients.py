@@ -1,7 +1,7 @@
 """`/recipients`: the collection with its filters, one recipient, merge-patch."""
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 
 from connectors.inxmail_simulator.bodies import Body
@@ -23,6 +23,8 @@ from connectors.inxmail_simulator.subscription import State
 from connectors.inxmail_simulator.values import Value, from_text
 from connectors.inxmail_simulator.world import World
 
+_SCATTER = 2_654_435_761
+"""Spreads neighbouring ids evenly (Knuth's multiplicative hash), so that the same ids always wait the same time."""
 _SCAN_ABOVE = 50_000
 """With more candidates than this, walking the ids beats sorting the candidates for every page."""
 
@@ -71,26 +73,35 @@ def lists_of(call: Call, world: World, key: str) -> Answer:
 
 def _read_all(call: Call, world: World) -> Answer:
     account = world.account
-    hidden_after = call.now - account.behaviour.recipient_delay_ms / 1000
+    shows = _visible(call, account)
     newest_first = account.recipient_ids.descending()
-    highest = next((id_ for id_ in newest_first if account.recipients[id_].created_at <= hidden_after), 0)
+    highest = next((id_ for id_ in newest_first if shows(account.recipients[id_])), 0)
     return page(
         call,
         account.behaviour,
         "recipients",
-        _Matches(call, account, hidden_after),
+        _Matches(call, account, shows),
         lambda recipient: recipient.id,
         _Shown(call, account),
         highest,
     )
 
 
+def _visible(call: Call, account: Account) -> Callable[[Recipient], bool]:
+    """Whether the collection shows a recipient yet; with jitter, one created later may be there sooner."""
+    since = call.now - account.behaviour.recipient_delay_ms / 1000
+    jitter = account.behaviour.recipient_delay_jitter_ms / 1000
+    if not jitter:
+        return lambda recipient: recipient.created_at <= since
+    return lambda recipient: recipient.created_at + jitter * (recipient.id * _SCATTER % 2**32) / 2**32 <= since
+
+
 class _Matches:
     """The recipients that pass every filter of the request, from any id on, in ascending id."""
 
-    def __init__(self, call: Call, account: Account, hidden_after: float) -> None:
+    def __init__(self, call: Call, account: Account, shows: Callable[[Recipient], bool]) -> None:
         self._account = account
-        self._hidden_after = hidden_after
+        self._shows = shows
         self._since = call.moment("lastModifiedSince")
         self._emails = call.names("email")
         self._attributes: list[tuple[int, Value]] = [
@@ -136,7 +147,7 @@ class _Matches:
 
     def _passes(self, recipient: Recipient) -> bool:
         return (
-            recipient.created_at <= self._hidden_after
+            self._shows(recipient)
             and (self._since is None or recipient.modified_at >= self._since)
             and all(any(recipient.id in keyset for keyset in keysets) for keysets in self._lists)
             and all(recipient.value(position) == value for position, value in self._attributes)

@@ -4,28 +4,32 @@ from connectors.inxmail_simulator.call import Answer, Call
 from connectors.inxmail_simulator.clock import timestamp
 from connectors.inxmail_simulator.collection import CURIES
 from connectors.inxmail_simulator.problems import Problem, method_not_allowed, not_found, not_simulated, undocumented
-from connectors.inxmail_simulator.rest import attributes, blacklist, events, imports, lists, permissions, recipients
+from connectors.inxmail_simulator.rest import (
+    attributes,
+    blacklist,
+    events,
+    imports,
+    lists,
+    mailings,
+    permissions,
+    reactions,
+    recipients,
+    sendings,
+    target_groups,
+)
 from connectors.inxmail_simulator.world import World
 
 _LATER = frozenset(
     {
-        "mailings",
-        "regular-mailings",
         "split-test-mailings",
         "action-mailings",
         "trigger-mailings",
         "subscription-mailings",
         "links",
         "operations",
-        "sendings",
-        "bounces",
-        "clicks",
-        "web-beacon-hits",
-        "statistics",
         "test-profiles",
         "text-modules",
         "test-mail-groups",
-        "target-groups",
     }
 )
 
@@ -92,8 +96,43 @@ def answer(call: Call, world: World) -> Answer:
             raise undocumented("The preview of blacklist entries")
         case ("blacklist-entries", key):
             return blacklist.one(call, world, key)
+        case ("target-groups",):
+            return target_groups.collection(call, world)
+        case ("target-groups", key):
+            return target_groups.one(call, world, key)
         case (first, *_) if first in _LATER:
             raise not_simulated(first)
+        case _:
+            return _mailings(call, world)
+
+
+def _mailings(call: Call, world: World) -> Answer:
+    """Paths about mailings and what came of them."""
+    match call.segments:
+        case ("mailings",):
+            return mailings.collection(call, world)
+        case ("mailings", key):
+            return mailings.one(call, world, key)
+        case ("regular-mailings",):
+            return mailings.collection(call, world, regular=True)
+        case ("regular-mailings", key):
+            return mailings.one(call, world, key, regular=True)
+        case ("mailings" | "regular-mailings", _, "links" | "renderedContent" | "approvals" | "schedule" as part):
+            raise not_simulated(part)
+        case ("statistics", ("responses" | "sendings") as kind):
+            return mailings.statistics(call, world, kind)
+        case ("sendings",):
+            return sendings.collection(call, world)
+        case ("sendings", _):
+            raise undocumented("One sending alone")
+        case ("sendings", key, "protocol"):
+            return sendings.protocol(call, world, key)
+        case ("bounces",):
+            return reactions.bounces(call, world)
+        case ("clicks",):
+            return reactions.clicks(call, world)
+        case ("web-beacon-hits",):
+            return reactions.web_beacon_hits(call, world)
     raise not_found()
 
 
