@@ -6,6 +6,7 @@ MalformedInput (an answer of unknown shape).
 
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
@@ -63,6 +64,21 @@ class InxmailClient:
     def recipients_link(self, attributes: Iterable[str], lists: Iterable[int]) -> str:
         """Where the walk through all recipients begins, with these attributes and the dates for these lists."""
         return self._transport.url("recipients", {"pageSize": PAGE_SIZE} | _members(attributes, lists))
+
+    def members_links(self, attributes: Iterable[str], lists: Collection[int]) -> tuple[str, str]:
+        """Where the walks begin through those who are subscribed to any of these lists, and who have left one."""
+        asked = {"pageSize": PAGE_SIZE} | _members(attributes, lists)
+        ids = ",".join(str(list_id) for list_id in lists)
+        return (
+            self._transport.url("recipients", asked | {"subscribedToAny": ids}),
+            self._transport.url("recipients", asked | {"unsubscribedFromAny": ids}),
+        )
+
+    @staticmethod
+    def lists_asked(link: str) -> tuple[int, ...]:
+        """The lists whose dates a link of recipients asks for."""
+        asked = parse_qs(urlsplit(link).query).get("subscriptionDatesForLists", [""])[0]
+        return tuple(int(part) for part in asked.split(",") if part)
 
     async def recipients(self, link: str) -> Page[Recipient]:
         """The page of recipients at `link`."""

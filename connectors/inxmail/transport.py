@@ -36,7 +36,8 @@ class Transport:
     def __init__(self, settings: InxmailSettings, pace: Pace, seconds_allowed: Callable[[], float]) -> None:
         self._base = settings.base_url.rstrip("/")
         self._origin = URL(self._base).origin()
-        self._auth = aiohttp.BasicAuth(settings.user, settings.password.get_secret_value())
+        authorization = aiohttp.encode_basic_auth(settings.user, settings.password.get_secret_value())
+        self._headers = {"Accept": ACCEPT, "Authorization": authorization}
         self._limit = settings.max_in_flight
         self._pace = pace
         self._seconds_allowed = seconds_allowed
@@ -44,8 +45,7 @@ class Transport:
 
     async def __aenter__(self) -> "Transport":
         self._session = aiohttp.ClientSession(
-            auth=self._auth,
-            headers={"Accept": ACCEPT},
+            headers=self._headers,
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=self._limit),
         )

@@ -332,17 +332,13 @@ where r.client = $1 and r.mailbox = any($2::text[]) and o.list_id is not null an
   and r.failure is null and o.outcome is distinct from 'undone'
 
 -- put_events --
--- $2 log, $3 event ids, $4 types, $5 list ids, $6 recipient ids, $7 mailboxes, $8 occurred, $9 seen. Gives the new ones.
-insert into sync.list_event (client, log, event_id, type, list_id, recipient_id, mailbox, occurred_at, seen_at)
-select $1, $2, * from unnest($3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::timestamptz[],
-                             $9::timestamptz[])
+-- $2 log, $3 event ids, $4 types, $5 list ids, $6 recipient ids, $7 mailboxes, $8 e-mails, $9 occurred, $10 seen.
+-- Gives the new ones.
+insert into sync.list_event (client, log, event_id, type, list_id, recipient_id, mailbox, email, occurred_at, seen_at)
+select $1, $2, * from unnest($3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::text[], $8::text[],
+                             $9::timestamptz[], $10::timestamptz[])
 on conflict (client, log, event_id) do nothing
 returning event_id
-
--- event_marks --
--- $2 log, $3 event ids. Whose each is, and whether Kafka has it.
-select event_id, op_id, is_produced, seen_at from sync.list_event
-where client = $1 and log = $2 and event_id = any($3::bigint[])
 
 -- echo_events --
 -- $2 log, $3 event ids, $4 op ids.
@@ -374,18 +370,25 @@ update sync.effect set echo_event_id = null where client = $1 and op_id = $2
 
 -- unproduced_events --
 -- $2 log, $3 at most. Entries that Kafka has not, with the address as far as it is known.
-select e.event_id, e.type, e.list_id, e.recipient_id, d.email, e.mailbox, e.occurred_at, e.seen_at, e.op_id
+select e.event_id, e.type, e.list_id, e.recipient_id, coalesce(e.email, d.email) as email, e.mailbox, e.occurred_at, e.seen_at, e.op_id
 from sync.list_event e left join sync.delivery d on d.client = e.client and d.mailbox = e.mailbox
 where e.client = $1 and e.log = $2 and not e.is_produced order by e.event_id limit $3
 
 -- mark_events --
 -- $2 log, $3 event ids.
-update sync.list_event set is_produced = true where client = $1 and log = $2 and event_id = any($3::bigint[])
+update sync.list_event set is_produced = true, email = null where client = $1 and log = $2 and event_id = any($3::bigint[])
 
 -- heard --
 -- $2 mailboxes. Entries of the unsubscription log, echoes included.
 select event_id, type, list_id, recipient_id, mailbox, occurred_at, seen_at, op_id from sync.list_event
 where client = $1 and log = 'unsubscriptions' and mailbox = any($2::text[])
+
+-- known_lists --
+select list_id from sync.known_list where client = $1
+
+-- put_known_lists --
+-- $2 list ids.
+insert into sync.known_list (client, list_id) select $1, * from unnest($2::bigint[]) on conflict do nothing
 
 -- cursors --
 select stream, link, last_event_id, at from sync.cursor where client = $1

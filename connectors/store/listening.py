@@ -1,8 +1,6 @@
 """What the client worker has heard: entries of the logs, and how far they were read. Statements in `delivery.sql`."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from typing import NamedTuple
 
 import asyncpg
 import msgspec
@@ -14,14 +12,6 @@ from schemas.facts import Cursor, ListEvent, SubscriptionEvent, UnsubscriptionEv
 _SQL = load("connectors.store", "delivery.sql")
 
 Record = asyncpg.Record
-
-
-class Mark(NamedTuple):
-    """What was noted of an entry: whose it is, whether Kafka has it, when it was seen first."""
-
-    op_id: str | None
-    is_produced: bool
-    seen_at: datetime
 
 
 class Listening:
@@ -42,15 +32,11 @@ class Listening:
             [event.list_id for event in events],
             [event.recipient_id for event in events],
             [event.mailbox for event in events],
+            [event.email for event in events],
             [event.occurred_at for event in events],
             [event.seen_at for event in events],
         )
         return {row["event_id"] for row in found}
-
-    async def marks(self, log: str, event_ids: Sequence[int]) -> dict[int, Mark]:
-        """What was noted of these entries."""
-        found = await self._connection.fetch(_SQL["event_marks"], self._client, log, event_ids)
-        return {row["event_id"]: Mark(row["op_id"], row["is_produced"], row["seen_at"]) for row in found}
 
     async def echo(self, log: str, ours: Mapping[int, str], mailbox_of: Mapping[int, str]) -> None:
         """These entries (event id → op id) were written by our own calls, each of which is consumed by it."""
@@ -89,6 +75,14 @@ class Listening:
     async def produced(self, log: str, event_ids: Sequence[int]) -> None:
         """Kafka has these."""
         await self._connection.execute(_SQL["mark_events"], self._client, log, event_ids)
+
+    async def known_lists(self) -> set[int]:
+        """The lists whose members were read."""
+        return {row["list_id"] for row in await self._connection.fetch(_SQL["known_lists"], self._client)}
+
+    async def know_lists(self, list_ids: Collection[int]) -> None:
+        """The members of these lists were read."""
+        await self._connection.execute(_SQL["put_known_lists"], self._client, sorted(list_ids))
 
     async def cursors(self) -> dict[str, Cursor]:
         """Where each stream goes on."""

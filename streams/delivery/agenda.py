@@ -43,6 +43,12 @@ class Agenda:
         else:
             self._pending[mailbox] = None
 
+    def let_go(self, mailbox: str) -> None:
+        """The call is written down where it keeps the mailbox by itself: no need to look again before it ends."""
+        left = self._in_hand.pop(mailbox, 1) - 1
+        if left > 0:
+            self._in_hand[mailbox] = left
+
     def wait_for_list(self, list_id: int, mailboxes: Iterable[str]) -> None:
         """Nothing can be done for these before the import under way for that list has ended."""
         self._waiting.setdefault(list_id, set()).update(mailboxes)
@@ -50,6 +56,11 @@ class Agenda:
     def list_is_free(self, list_id: int) -> None:
         """The import has ended."""
         self.add(sorted(self._waiting.pop(list_id, ())))
+
+    def every_list_is_free(self) -> None:
+        """What kept subscriptions back altogether is over."""
+        for list_id in list(self._waiting):
+            self.list_is_free(list_id)
 
     @property
     def has_pending(self) -> bool:

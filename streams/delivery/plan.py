@@ -211,12 +211,13 @@ class _View:
         wanted = {wish.list_id: wish.want for wish in wishes}
         for wish in wishes:
             self._judge_list(wish, self.held.lists.get(wish.list_id))
-        unknown = {list_id for list_id, state in self.held.lists.items() if state.state is Held.UNKNOWN}
-        for list_id in unknown:
+        for list_id, held in self.held.lists.items():
             if list_id in self.held.open_lists:
-                self._waits = True  # until the import has ended, no reading says how it will be
-            elif wanted.get(list_id) is not Want.UNSUBSCRIBED:
-                self.must_read = True
+                self._waits |= held.state is Held.UNKNOWN  # no reading says how it will be when the import has ended
+            elif held.state is Held.UNKNOWN:
+                self.must_read |= wanted.get(list_id) is not Want.UNSUBSCRIBED
+            elif held.state is Held.SUBSCRIBED:
+                self.must_read |= self.held.recipient_id is None  # she signed up by herself: who is it?
 
     def _judge_list(self, wish: ListWish, held: HeldList | None) -> None:
         state = held.state if held is not None else Held.NONE

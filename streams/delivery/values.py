@@ -99,7 +99,7 @@ def _integer(value: AttributeValue) -> str | Unfit:
     number = _decimal(value)
     if number is None:
         return _WRONG_TYPE
-    if abs(number) >= _MAX_INTEGER:
+    if number.copy_abs() >= _MAX_INTEGER:
         return _OUT_OF_RANGE
     if number != number.to_integral_value():
         return _WRONG_TYPE
@@ -114,6 +114,8 @@ def _number(value: AttributeValue) -> str | Unfit:
     if not math.isfinite(nearest):
         return _OUT_OF_RANGE
     rounded = Decimal(f"{nearest:.{_SIGNIFICANT_DIGITS}g}")
+    if not math.isfinite(float(rounded)):
+        return _OUT_OF_RANGE
     if not rounded:
         return "0"
     text = f"{rounded:f}"

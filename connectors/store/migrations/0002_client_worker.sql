@@ -138,6 +138,14 @@ create table sync.cursor (
 );
 comment on table sync.cursor is 'Where each stream goes on: the client''s own link, stored after its records were.';
 
+create table sync.known_list (
+    client  text   not null,
+    list_id bigint not null,
+    read_at timestamptz not null default clock_timestamp(),
+    primary key (client, list_id)
+);
+comment on table sync.known_list is 'Lists whose members were read: where delivery_list has no row, there is no membership.';
+
 create table sync.list_event (
     client       text    not null,
     log          text    not null,
@@ -146,6 +154,7 @@ create table sync.list_event (
     list_id      bigint,
     recipient_id bigint,
     mailbox      text,
+    email        text,
     occurred_at  timestamptz not null,
     seen_at      timestamptz not null,
     op_id        text,
@@ -154,6 +163,6 @@ create table sync.list_event (
 );
 comment on table sync.list_event is
     'Entries of the subscription and unsubscription logs as they were heard, before Kafka was told. '
-    'op_id: the call of ours that the entry echoes; null: it is the person''s.';
+    'op_id: the call of ours that the entry echoes; null: it is the person''s. email: only until Kafka has the entry.';
 create index on sync.list_event (client, mailbox) where mailbox is not null;
 create index on sync.list_event (client, log, event_id) where not is_produced;

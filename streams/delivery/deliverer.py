@@ -1,0 +1,179 @@
+"""The loop that makes what is held equal to what should be: take mailboxes, plan, settle or call, look again."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from itertools import count
+from typing import Final
+
+from schemas.delivery import HeldMailbox, Settled
+from schemas.errors import PipelineError
+from schemas.mutations import Outcome, Version
+from streams.delivery.desk import Desk
+from streams.delivery.gate import backoff_seconds
+from streams.delivery.imports import Imports, Spawn
+from streams.delivery.plan import Patch, Plan, Unsubscribe, plan, unknown_attributes
+from streams.delivery.reader import Reader
+from streams.delivery.single_calls import SingleCalls
+
+log = logging.getLogger(__name__)
+
+_MOST_MAILBOXES: Final = 5000
+"""Planned at once: half a second of work, during which nothing else of this process moves."""
+_PATIENCE_SECONDS: Final = 30.0
+"""How long a subscription that the door does not let through waits for a newer decision, before it is told so."""
+BARRED: Final = "objection_heard"
+
+
+class Deliverer:
+    """Delivery to one client."""
+
+    def __init__(self, desk: Desk, reader: Reader, calls: SingleCalls, imports: Imports, spawn: Spawn) -> None:
+        self._desk = desk
+        self._reader = reader
+        self._calls = calls
+        self._imports = imports
+        self._spawn = spawn
+        self._queue: asyncio.PriorityQueue[tuple[int, int, Unsubscribe | Patch]] = asyncio.PriorityQueue()
+        self._sequence = count()
+        self._failures: dict[str, int] = {}
+        self._barred: dict[str, tuple[Version, float]] = {}
+
+    @property
+    def barred(self) -> int:
+        """Mailboxes that the door keeps waiting for a newer decision."""
+        return len(self._barred)
+
+    async def run(self) -> None:
+        """Plan whatever comes, for ever."""
+        desk = self._desk
+        while True:
+            await desk.awake.wait()
+            desk.awake.clear()
+            while desk.agenda.has_pending:
+                await desk.gate.passage()
+                await self._turn(desk.agenda.take(_MOST_MAILBOXES))
+
+    async def work(self) -> None:
+        """Make single calls, one after the other, for ever. Several of these run side by side."""
+        while True:
+            _, _, call = await self._queue.get()
+            await self._make(call)
+
+    async def _make(self, call: Unsubscribe | Patch) -> None:
+        desk = self._desk
+        await desk.gate.passage()
+        try:
+            await self._calls.carry_out(call)
+        except PipelineError as failure:
+            desk.gate.failed(failure)
+            self._try_later(call.mailbox)
+        else:
+            desk.gate.succeeded()
+            self._failures.pop(call.mailbox, None)
+            desk.put_down(call.mailbox)
+
+    def _try_later(self, mailbox: str) -> None:
+        """One mailbox that fails again and again must not keep the others waiting."""
+        failures = self._failures[mailbox] = self._failures.get(mailbox, 0) + 1
+        seconds = backoff_seconds(failures, draw=1.0)
+        asyncio.get_running_loop().call_later(seconds, self._desk.put_down, mailbox)
+
+    async def _turn(self, mailboxes: Sequence[str]) -> None:
+        desk = self._desk
+        async with desk.ledger.reading() as books:
+            held = await books.deliveries.mailboxes(mailboxes)
+        try:
+            if await self._met(held):
+                async with desk.ledger.reading() as books:
+                    held = await books.deliveries.mailboxes(mailboxes)
+        except PipelineError as failure:
+            desk.gate.failed(failure)
+            desk.look(mailboxes)
+            return
+        made = plan(
+            held,
+            desk.directory.attributes,
+            busy_lists=self._imports,
+            bulk_threshold=desk.settings.bulk_threshold,
+            import_rows=self._imports.most_rows,
+            skew=desk.skew,
+        )
+        by_mailbox = {each.mailbox: each for each in held}
+        await self._settle(made, by_mailbox)
+        self._begin(made, by_mailbox)
+
+    async def _met(self, held: Sequence[HeldMailbox]) -> bool:
+        """Get to know what these mailboxes name for the first time; whether something was read for that."""
+        if unknown := unknown_attributes(held, self._desk.directory.attributes):
+            await self._desk.directory.look_up(unknown)
+        wishes = (wish.list_id for each in held if each.desired is not None for wish in each.desired.lists)
+        return await self._reader.meet(set(wishes))
+
+    async def _settle(self, made: Plan, held: dict[str, HeldMailbox]) -> None:
+        given_up = [held[mailbox] for mailbox in made.refused if self._has_waited(held[mailbox])]
+        answers = [(held[each.mailbox], each.settled, each.claims) for each in made.settlements]
+        answers += [(each, _barred_answer(each), {}) for each in given_up]
+        for mailbox in held:
+            if mailbox not in made.refused:
+                self._barred.pop(mailbox, None)
+        if answers:
+            async with self._desk.ledger.transaction() as books:
+                await books.deliveries.settle(answers)
+            self._desk.outbox.wake()
+
+    def _has_waited(self, held: HeldMailbox) -> bool:
+        """Note a mailbox that the door keeps back; whether it has waited long enough for a newer decision."""
+        assert held.desired is not None
+        version, now = held.desired.version, asyncio.get_running_loop().time()
+        known = self._barred.get(held.mailbox)
+        if known is None or known[0] != version:
+            self._barred[held.mailbox] = (version, now)
+            rules = sorted({wish.rule for wish in held.desired.lists})
+            log.info("subscription waits for a newer decision", extra={"mailbox": held.mailbox, "rules": rules})
+            return False
+        return now - known[1] >= _PATIENCE_SECONDS
+
+    def _begin(self, made: Plan, held: dict[str, HeldMailbox]) -> None:
+        agenda = self._desk.agenda
+        for mailbox, list_id in made.waiting.items():
+            agenda.wait_for_list(list_id, (mailbox,))
+        for call in made.calls:
+            agenda.hold(call.mailbox)
+            urgency = 2 if isinstance(call, Patch) else int(not call.is_objection)
+            self._queue.put_nowait((urgency, next(self._sequence), call))
+        for planned in made.imports:
+            self._imports.start(planned)
+        if made.reads:
+            for mailbox in made.reads:
+                agenda.hold(mailbox)
+            self._spawn(self._read([held[mailbox] for mailbox in made.reads]))
+
+    async def _read(self, held: Sequence[HeldMailbox]) -> None:
+        try:
+            later = await self._reader.read(held)
+        except PipelineError as failure:
+            self._desk.gate.failed(failure)
+            for each in held:
+                self._try_later(each.mailbox)
+        else:
+            self._desk.gate.succeeded()
+            for each in held:
+                if each.mailbox in later:
+                    self._try_later(each.mailbox)
+                else:
+                    self._failures.pop(each.mailbox, None)
+                    self._desk.put_down(each.mailbox)
+
+
+def _barred_answer(held: HeldMailbox) -> Settled:
+    assert held.desired is not None
+    return Settled(
+        version=held.desired.version,
+        desired_hash=held.desired.desired_hash,
+        outcome=Outcome.QUARANTINED,
+        error=BARRED,
+        leader=held.desired.leader,
+        claims=held.desired.claims,
+        rejected_values=held.settled.rejected_values,
+    )

@@ -1,0 +1,325 @@
+"""Imports: written down before they are sent, watched to their end, their rows judged one by one.
+
+Whatever is killed in between, the next leader finds the import in the tables: one with an id is watched, one without
+may have been accepted all the same, so it is waited until nothing unknown is under way, and its rows are read.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from schemas.delivery import (
+    MAILBOX,
+    NO_LIST,
+    CallState,
+    HeldMailbox,
+    OpenImport,
+    OpenRow,
+    Refusal,
+    list_scope,
+    version_text,
+)
+from schemas.errors import AnswerLost, PipelineError, Refused
+from schemas.ids import gguid_of
+from schemas.inxmail import ImportExecution, ImportState
+from schemas.mutations import Held, Want
+from streams.delivery import outcomes
+from streams.delivery.aftermath import Aftermath
+from streams.delivery.causes import is_ours
+from streams.delivery.desk import Desk
+from streams.delivery.gate import backoff_seconds
+from streams.delivery.plan import Import
+from streams.delivery.reader import Reader
+from streams.delivery.values import cell
+from streams.mailbox import door
+
+log = logging.getLogger(__name__)
+
+_POLL_GROWTH: Final = 1.5
+_POLL_LONGEST_SECONDS: Final = 5.0
+_OVERDUE_POLL_SECONDS: Final = 30.0
+_REST_SECONDS: Final = 1.0
+_SETTLE_SECONDS: Final = 2.0
+"""How long an import that was sent by a dead process may take to become visible."""
+_BLIND_WAIT_SECONDS: Final = 60.0
+"""How long a lost import is taken to be under way where Inxmail does not list its imports."""
+
+Drain = Callable[[], Awaitable[None]]
+
+
+class Spawn(Protocol):
+    """Starts a task that lives as long as the worker."""
+
+    def __call__(self, work: Coroutine[Any, Any, None], /) -> object: ...
+
+
+class Imports:
+    """All imports of one client. `drain` reads the unsubscription log to its end."""
+
+    def __init__(
+        self, desk: Desk, reader: Reader, drain: Drain, spawn: Spawn, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._desk = desk
+        self._drain = drain
+        self._spawn = spawn
+        self._clock = clock
+        self._busy: dict[int, str] = {}
+        self._aftermath = Aftermath(desk, reader)
+        self._failures: Counter[int] = Counter()
+        self._resting: dict[int, float] = {}
+        self.most_rows = desk.settings.import_rows
+        """Rows in one file; halves when the far side finds it too large."""
+        self.overdue: set[str] = set()
+        """Imports that take longer than they may: held, and watched all the same."""
+
+    def __contains__(self, list_id: object) -> bool:
+        """Whether another import for this list (NO_LIST: for attributes) has to wait."""
+        return list_id in self._busy or (list_id != NO_LIST and not self._desk.may_subscribe)
+
+    def __len__(self) -> int:
+        return len(self._busy)
+
+    async def resume(self) -> None:
+        """Take over the imports that a former leader left open."""
+        async with self._desk.ledger.reading() as books:
+            unfinished = await books.calls.unfinished()
+        for opened in unfinished:
+            self._busy[opened.list_id or NO_LIST] = opened.op_id
+            log.info("import taken over", extra={"op_id": opened.op_id, "phase": opened.phase})
+            if opened.import_id is not None:
+                self._spawn(self._finish(opened, opened.import_id))
+            else:
+                self._spawn(self._find_out(opened))
+
+    def start(self, planned: Import) -> None:
+        """Carry out an import. Its mailboxes are held until it is written down."""
+        self._busy[planned.list_id or NO_LIST] = ""
+        for row in planned.rows:
+            self._desk.agenda.hold(row.mailbox)
+        self._spawn(self._carry_out(planned))
+
+    async def _carry_out(self, planned: Import) -> None:
+        desk = self._desk
+        await desk.gate.passage()
+        try:
+            if planned.resubscribe:
+                await self._drain()
+            opened, rows = await self._intend(planned)
+        except PipelineError as failure:
+            desk.gate.failed(failure)
+            for row in planned.rows:
+                desk.put_down(row.mailbox)
+            self._free(planned.list_id, ())
+            return
+        for row in planned.rows:
+            desk.agenda.let_go(row.mailbox)
+        desk.look({row.mailbox for row in planned.rows} - {row.mailbox for row in rows})
+        try:
+            await desk.outbox.tell_calls([opened.op_id])
+            rows = await self._past_the_door(opened, rows)
+            if not rows:
+                await self._undone(opened, rows)
+                return
+            execution = await self._post(opened, rows)
+        except AnswerLost as failure:
+            log.warning("import answer lost", extra={"op_id": opened.op_id, "reason": str(failure)})
+            desk.gate.failed(failure)
+            await self._find_out(opened)
+        except Refused as failure:
+            await self._refused(opened, rows, failure)
+        except PipelineError as failure:
+            desk.gate.failed(failure)
+            await self._undone(opened, rows)
+        else:
+            desk.gate.succeeded()
+            async with desk.ledger.transaction() as books:
+                await books.calls.posted(opened.op_id, execution.id)
+            log.info(
+                "import posted",
+                extra={"op_id": opened.op_id, "import_id": execution.id, "list_id": opened.list_id, "rows": len(rows)},
+            )
+            await self._finish(opened, execution.id)
+
+    async def _intend(self, planned: Import) -> tuple[OpenImport, list[OpenRow]]:
+        desk = self._desk
+        op_id = gguid_of(desk.client, "import", planned.list_id or NO_LIST, desk.now().isoformat(), time.time_ns())
+        positions = (desk.positions.subscriptions, desk.positions.unsubscriptions)
+        what = (planned.list_id, planned.resubscribe, planned.columns)
+        async with desk.ledger.transaction() as books:
+            opened, taken = await books.calls.intend(op_id, what, planned.rows, positions)
+        self._busy[planned.list_id or NO_LIST] = op_id
+        return opened, [row for row in planned.rows if row.mailbox in taken]
+
+    async def _past_the_door(self, opened: OpenImport, rows: list[OpenRow]) -> list[OpenRow]:
+        """The rows that may still be subscribed, by what has been heard up to now. The others are written off it."""
+        if opened.list_id is None:
+            return rows
+        by_mailbox = {row.mailbox: row for row in rows}
+        async with self._desk.ledger.reading() as books:
+            doubtful = await books.calls.doubtful_rows(opened.op_id)
+            held = await books.deliveries.mailboxes(doubtful) if doubtful else []
+        passed = {each.mailbox for each in held if self._may_pass(opened, by_mailbox[each.mailbox], each)}
+        turned_back = sorted(set(doubtful) - passed)
+        if not turned_back:
+            return rows
+        async with self._desk.ledger.transaction() as books:
+            await books.calls.drop_rows(opened.op_id, turned_back)
+        rules = Counter(_rule(each, opened.list_id) for each in held if each.mailbox not in passed)
+        log.info(
+            "subscriptions turned back at the door",
+            extra={"op_id": opened.op_id, "list_id": opened.list_id, "rules": dict(rules)},
+        )
+        self._desk.look(turned_back)
+        return [row for row in rows if row.mailbox not in set(turned_back)]
+
+    def _may_pass(self, opened: OpenImport, row: OpenRow, held: HeldMailbox) -> bool:
+        if opened.list_id is None or held.desired is None or held.desired.version != row.version:
+            return False
+        wish = next((wish for wish in held.desired.lists if wish.list_id == opened.list_id), None)
+        state = held.lists.get(opened.list_id)
+        if wish is None or wish.want is not Want.SUBSCRIBED:
+            return False
+        if state is not None and state.state is Held.UNKNOWN:
+            return False  # something was heard since it was planned: to be read first
+        heard = door.objections(opened.list_id, held.events, state, is_ours=state is not None and is_ours(state.cause))
+        allowed = door.may_resubscribe if opened.resubscribe else door.may_subscribe
+        return allowed(wish, heard, self._desk.skew)
+
+    async def _post(self, opened: OpenImport, rows: Sequence[OpenRow]) -> ImportExecution:
+        attributes = self._desk.directory.attributes
+        names = [attributes[key].name for key in opened.columns]
+        cells = [(row.email, *(cell(row.values[key]) for key in opened.columns)) for row in rows]
+        return await self._desk.api.start_import(
+            opened.list_id, resubscribe=opened.resubscribe, columns=names, rows=cells
+        )
+
+    async def _undone(self, opened: OpenImport, rows: Sequence[OpenRow]) -> None:
+        """It was surely not carried out: planned anew."""
+        async with self._desk.ledger.transaction() as books:
+            await books.calls.end_import(opened.op_id, CallState.UNDONE, {})
+        self._free(opened.list_id, [row.mailbox for row in rows])
+
+    async def _refused(self, opened: OpenImport, rows: Sequence[OpenRow], failure: Refused) -> None:
+        """The far side refuses the import as a whole; nothing of it was carried out."""
+        log.error(
+            "import refused",
+            extra={"op_id": opened.op_id, "list_id": opened.list_id, "status": failure.status, "kind": failure.kind},
+        )
+        if failure.status == 413 and len(rows) > 1:
+            self.most_rows = max(1, len(rows) // 2)
+            await self._undone(opened, rows)
+        elif failure.kind == "locked-resource":  # somebody else imports into this list
+            self._rest(opened.list_id)
+            await self._undone(opened, rows)
+        else:
+            missing = failure.status == 404 and opened.list_id is not None
+            code = "list_missing" if missing else outcomes.code_of_refusal(failure)
+            scope = MAILBOX if opened.list_id is None else list_scope(opened.list_id)
+            refusals = {row.mailbox: {scope: Refusal(code, version_text(row.version))} for row in rows}
+            async with self._desk.ledger.transaction() as books:
+                await books.deliveries.put_refusals(refusals)
+                await books.calls.end_import(opened.op_id, CallState.UNDONE, {})
+            self._free(opened.list_id, list(refusals))
+
+    async def _find_out(self, opened: OpenImport) -> None:
+        """Nobody knows whether it was accepted: wait until nothing unknown is under way, then read its rows."""
+        began = self._clock()
+        interval = self._desk.settings.import_poll_seconds
+        while True:
+            waited = self._clock() - began
+            running = await self._desk.gate.insist(self._unknown_running)
+            settled = waited >= (_SETTLE_SECONDS if running is not None else _BLIND_WAIT_SECONDS)
+            if not running and settled:
+                break
+            if waited > self._desk.settings.import_deadline_seconds:
+                self._note_overdue(opened)
+                if not opened.resubscribe:
+                    break
+            await asyncio.sleep(interval)
+            interval = min(_POLL_LONGEST_SECONDS, interval * _POLL_GROWTH)
+        self.overdue.discard(opened.op_id)
+        self._free(opened.list_id, await self._aftermath.unknown(opened))
+
+    async def _unknown_running(self) -> int | None:
+        """How many imports are under way that are not known to be ours; None when Inxmail does not say."""
+        async with self._desk.ledger.reading() as books:
+            ours = await books.calls.own_import_ids()
+        try:
+            executions = await self._desk.api.import_executions()
+        except Refused as failure:
+            log.warning("Inxmail does not list its imports", extra={"status": failure.status})
+            return None
+        return sum(not execution.has_ended and execution.id not in ours for execution in executions)
+
+    async def _finish(self, opened: OpenImport, import_id: int) -> None:
+        """Watch it to its end, and write down what it came to."""
+        gate = self._desk.gate
+        execution = await self._watch(opened, import_id)
+        if execution is None or execution.state != ImportState.SUCCESS:
+            state = execution.state if execution is not None else "forgotten"
+            log.error("import not completed", extra={"op_id": opened.op_id, "import_id": import_id, "state": state})
+            self._rest(opened.list_id)
+            self._free(opened.list_id, await self._aftermath.unknown(opened))
+            return
+        self._failures.pop(opened.list_id or NO_LIST, None)
+        if opened.resubscribe:
+            await gate.insist(self._drain)
+        ended = await gate.insist(lambda: self._aftermath.judged(opened, execution))
+        self._free(opened.list_id, await self._aftermath.complete(opened, ended))
+
+    async def _watch(self, opened: OpenImport, import_id: int) -> ImportExecution | None:
+        """Its last state; None when Inxmail does not know it any more."""
+        began = self._clock()
+        interval = self._desk.settings.import_poll_seconds
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                execution = await self._desk.gate.insist(lambda: self._desk.api.import_execution(import_id))
+            except Refused:
+                return None
+            if execution.has_ended:
+                self.overdue.discard(opened.op_id)
+                return execution
+            interval = min(_POLL_LONGEST_SECONDS, interval * _POLL_GROWTH)
+            if self._clock() - began > self._desk.settings.import_deadline_seconds:
+                self._note_overdue(opened)
+                interval = _OVERDUE_POLL_SECONDS
+
+    def _note_overdue(self, opened: OpenImport) -> None:
+        if opened.op_id not in self.overdue:
+            self.overdue.add(opened.op_id)
+            log.error(
+                "import takes longer than it may; its mailboxes are held",
+                extra={"op_id": opened.op_id, "list_id": opened.list_id},
+            )
+
+    def _rest(self, list_id: int | None) -> None:
+        """The list is given some time before the next import, longer after each failure in a row."""
+        key = list_id or NO_LIST
+        self._failures[key] += 1
+        self._resting[key] = _REST_SECONDS + backoff_seconds(self._failures[key], draw=random.random())
+
+    def _free(self, list_id: int | None, mailboxes: Iterable[str]) -> None:
+        """The import is over: its mailboxes are planned anew, and another may follow."""
+        key = list_id or NO_LIST
+        self._desk.look(mailboxes)
+        self._desk.outbox.wake()
+        seconds = self._resting.pop(key, 0.0)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._open_list, key)
+        else:
+            self._open_list(key)
+
+    def _open_list(self, key: int) -> None:
+        self._busy.pop(key, None)
+        self._desk.agenda.list_is_free(key)
+        self._desk.awake.set()
+
+
+def _rule(held: HeldMailbox, list_id: int) -> str:
+    wishes = held.desired.lists if held.desired is not None else ()
+    return next((wish.rule for wish in wishes if wish.list_id == list_id), "unclaimed")
