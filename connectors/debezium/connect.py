@@ -17,6 +17,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 from connectors.debezium.connector import differing
 from schemas.errors import Misconfigured, PipelineError, Refused, Unavailable
 
+_RESTARTS: Final = 4
+_RESTART_SECONDS: Final = 1.5
 _LOOK_SECONDS: Final = 0.25
 
 
@@ -123,7 +125,8 @@ class Connect:
     async def wait_running(self, name: str, *, within_seconds: float) -> None:
         """Return when the connector and its task run. Raises: Unavailable with the reason, when they do not in time.
 
-        A failed task is not waited for: it never comes back by itself.
+        A failed task never comes back by itself, so it is started again: where Connect and the registry start side by
+        side, the task may have been first. One that fails `_RESTARTS` times is given up.
         """
         await self._wait_for(name, TaskState.RUNNING, within_seconds)
 
@@ -151,14 +154,20 @@ class Connect:
     async def _wait_for(self, name: str, state: TaskState, within_seconds: float) -> None:
         deadline = monotonic() + within_seconds
         last: str | None = None
+        restarts = 0
         while monotonic() < deadline:
             status = await self.status(name)
             if status is not None:
                 if status.running if state is TaskState.RUNNING else status.connector.state is state:
                     return
-                if state is TaskState.RUNNING and status.failure:
-                    raise Unavailable(f"capture failed: {status.failure}; what the CRM wrote waits in its log")
                 last = f"it is {status.connector.state.value}"
+                if state is TaskState.RUNNING and status.failure:
+                    last = f"it failed: {status.failure}"
+                    if restarts == _RESTARTS:
+                        raise Unavailable(f"capture failed: {status.failure}; what the CRM wrote waits in its log")
+                    restarts += 1
+                    await self.restart_failed(name)
+                    await asyncio.sleep(_RESTART_SECONDS * restarts)  # Connect shows the old state for a moment
             await asyncio.sleep(_LOOK_SECONDS)
         raise Unavailable(
             f"the connector was not {state.value} within {within_seconds:.0f} s ({last or 'no status'});"
