@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 from connectors.embedded.parts import Part, Role
 from schemas.errors import Misconfigured, Unavailable
 
-_CHUNK_BYTES = 1 << 18
+_CHUNK_BYTES = 1 << 16
 _PARALLEL_DOWNLOADS = 6
 _ATTEMPTS = 4
 _CONNECT_AND_READ_SECONDS = (10.0, 30.0)
@@ -72,10 +72,13 @@ def fetched(parts: Sequence[Part], cache: Path) -> Fetched:
     )
 
 
-def fetch(parts: Sequence[Part], cache: Path, report: Report, *, open_remote: Open | None = None) -> Fetched:
+def fetch(
+    parts: Sequence[Part], cache: Path, report: Report, open_remote: Open, *, pause_seconds: float = 0.5
+) -> Fetched:
     """Make every part present, verified and unpacked in `cache`.
 
-    Blocks: seconds when all is there, minutes when not. Two processes may call it at once; one waits.
+    Blocks: seconds when all is there, minutes when not. Two processes may call it at once; one waits. A download that
+    fails is tried again after `pause_seconds`, doubling.
     Raises: Unavailable, when the downloads cannot be had now (what was already loaded stays and is resumed);
         Misconfigured, when the cache cannot be written.
     """
@@ -84,7 +87,7 @@ def fetch(parts: Sequence[Part], cache: Path, report: Report, *, open_remote: Op
             return fetched(parts, cache)
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / "fetch.lock", timeout=_OTHER_PROCESS_SECONDS):
-            _fetch(parts, cache, report, open_remote or _central())
+            _fetch(parts, cache, report, open_remote, pause_seconds)
     except Timeout as error:
         raise Unavailable(
             f"another process has been downloading into {cache} for {_OTHER_PROCESS_SECONDS / 60:.0f} minutes; "
@@ -95,11 +98,24 @@ def fetch(parts: Sequence[Part], cache: Path, report: Report, *, open_remote: Op
     return fetched(parts, cache)
 
 
-def _fetch(parts: Sequence[Part], cache: Path, report: Report, open_remote: Open) -> None:
+def _fetch(parts: Sequence[Part], cache: Path, report: Report, open_remote: Open, pause_seconds: float) -> None:
     missing = [p for p in parts if not _present(p, cache) and not _intact(cache / p.cached_as, p)]
     meter = _Meter(sum(part.size for part in missing), report)
+    attempts = Retrying(
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(multiplier=pause_seconds, max=8),
+        retry=retry_if_exception_type((_Broken, requests.RequestException)),
+        reraise=True,
+    )
+
+    def download(part: Part) -> None:
+        _download(attempts.copy(), part, cache / part.cached_as, meter, open_remote)
+
     with ThreadPoolExecutor(_PARALLEL_DOWNLOADS, thread_name_prefix="fetch") as pool:
-        tasks = [pool.submit(_download, part, cache / part.cached_as, meter, open_remote) for part in missing]
+        tasks = [
+            pool.submit(_download, attempts.copy(), part, cache / part.cached_as, meter, open_remote)
+            for part in missing
+        ]
         try:
             for task in tasks:
                 task.result()
@@ -129,15 +145,15 @@ class _Meter:
         self.add(0, doing)
 
 
-def _central() -> Open:
-    """Open a part at the resolver's own default repository, from a byte offset."""
+def from_repository(base: str | None = None) -> Open:
+    """Open a part at a Maven repository, from a byte offset; without an address, at the resolver's own default."""
     maven = MavenContext()
-    (base,) = maven.remote_repos.values()
+    address = base.rstrip("/") if base else next(iter(maven.remote_repos.values()))
 
     def open_remote(part: Part, offset: int) -> requests.Response:
         group, artifact, version, classifier, extension = part.coordinate.split(":")
         remote = maven.project(group, artifact).at_version(version).artifact(classifier, extension)
-        url = "/".join((base, remote.component.path_prefix.as_posix(), remote.filename))
+        url = "/".join((address, remote.component.path_prefix.as_posix(), remote.filename))
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         return requests.get(url, headers=headers, stream=True, timeout=_CONNECT_AND_READ_SECONDS)
 
@@ -148,15 +164,9 @@ class _Broken(Exception):
     """A download that ended early or brought something else; another attempt may do better."""
 
 
-def _download(part: Part, target: Path, meter: _Meter, open_remote: Open) -> None:
+def _download(attempts: Retrying, part: Part, target: Path, meter: _Meter, open_remote: Open) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")
-    attempts = Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential(multiplier=0.5, max=8),
-        retry=retry_if_exception_type((_Broken, requests.RequestException)),
-        reraise=True,
-    )
     try:
         attempts(_attempt, part, partial, meter, open_remote)
     except _Broken as error:
@@ -240,8 +250,3 @@ def _translated(error: OSError, cache: Path) -> Misconfigured | Unavailable:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Misconfigured(f"the disk that holds {cache} is full; free 600 MB or name another cache folder")
     return Misconfigured(f"the cache folder {cache} cannot be used ({error.strerror}); name another one")
-
-
-def download_bytes(parts: Iterable[Part]) -> int:
-    """Size of all downloads together, in bytes."""
-    return sum(part.size for part in parts)

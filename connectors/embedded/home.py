@@ -1,6 +1,5 @@
 """The one folder that holds everything of a stack: data, logs, secrets, and who is running."""
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -64,6 +63,15 @@ class Home:
     def endpoints(self) -> Path:
         return self.root / "endpoints.json"
 
+    @property
+    def _ours(self) -> Path:
+        """Its presence says that nothing was in the folder before us, so that all of it may be erased."""
+        return self.root / ".made-by-verteiler"
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.env"
+
     def log_of(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
@@ -74,6 +82,8 @@ class Home:
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not any(self.root.iterdir()):
+                self._ours.touch(mode=0o600)
             for folder in (self.data, self.logs, self.config, self.held):
                 folder.mkdir(exist_ok=True, mode=0o700)
             with tempfile.TemporaryFile(dir=self.root):
@@ -135,14 +145,14 @@ class Home:
         return state if state.pid == pid else None
 
     def erase(self) -> None:
-        """Remove what a stack keeps here, and the folder itself unless something else lies in it."""
-        for path in (self.data, self.logs, self.config, self.held):
-            shutil.rmtree(path, ignore_errors=True)
-        for path in self.root.glob("*") if self.root.is_dir() else ():
-            if path.is_file() and (path.suffix in (".json", ".lock", ".env") or path.name.startswith(".")):
-                path.unlink()
-        with contextlib.suppress(OSError):
-            self.root.rmdir()
+        """Remove the folder; if something else was in it before us, only what a stack keeps there."""
+        if self._ours.exists():
+            shutil.rmtree(self.root, ignore_errors=True)
+            return
+        for folder in (self.data, self.logs, self.config, self.held):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in (self.pids, self.state, self.endpoints, self.lock, self.settings):
+            file.unlink(missing_ok=True)
 
 
 def refuse_damaged(folder: Path, *, missing: str) -> None:

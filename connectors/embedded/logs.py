@@ -8,14 +8,15 @@ from pathlib import Path
 _MAX_BYTES = 10_000_000
 _TAIL_BYTES = 200_000
 _TELLING = re.compile(r"\b(FATAL|PANIC|ERROR)\b|Error\b|Exception\b|Caused by|failed to")
+_TIME = re.compile(r"^\d{4}-\d\d-\d\d[T ][\d:.,]+( UTC)?( \[\d+\])?\s+")
 _TRACE = re.compile(r"^\s*(at |\.\.\. \d+ more|File \")")
 
 
 def last_error(text: str) -> str:
-    """The line that most likely says why: the last that looks like an error, else the last at all."""
+    """The line that most likely says why, without its time: the last that looks like an error, else the last at all."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not _TRACE.match(line)]
     telling = [line for line in lines if _TELLING.search(line)]
-    return (telling or lines or [""])[-1][:400]
+    return _TIME.sub("", (telling or lines or [""])[-1])[:400]
 
 
 def since(path: Path, offset: int) -> str:

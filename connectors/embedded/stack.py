@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.embedded import ports
 from connectors.embedded.connect import Connect
-from connectors.embedded.download import Report, fetch, fetched
+from connectors.embedded.download import Report, fetch, fetched, from_repository
 from connectors.embedded.home import Home
 from connectors.embedded.kafka import Kafka, render_properties
 from connectors.embedded.parts import default_cache, locked_parts
@@ -27,7 +27,8 @@ class EmbeddedSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    cache: Path = Field(default_factory=default_cache, description="where downloads are kept")
+    cache: Path = Field(default_factory=default_cache, description="Where downloads are kept.")
+    repository: str | None = Field(None, description="Address of a Maven repository in place of the public one.")
     postgres_port: int | None = None
     kafka_port: int | None = None
     controller_port: int | None = None
@@ -68,7 +69,7 @@ class EmbeddedStack:
 
     def fetch(self, report: Report) -> None:
         """Download and verify what is missing. Blocks. Raises: Unavailable, Misconfigured."""
-        fetch(locked_parts(), self.settings.cache, report)
+        fetch(locked_parts(), self.settings.cache, report, from_repository(self.settings.repository))
 
     def specs(self, draw: random.Random) -> tuple[tuple[ProcessSpec, ...], Endpoints]:
         """Choose ports and say what to run: PostgreSQL, Kafka, then registry and Connect. Order: own the home.
