@@ -135,14 +135,25 @@ def sample(
     csv: Annotated[
         Path | None, typer.Option("--csv", metavar="FILE", exists=True, dir_okay=False, help="Load your own export.")
     ] = None,
+    client: Annotated[
+        str | None, typer.Option(metavar="C", help="With --csv: for this client; else the first.")
+    ] = None,
+    distribution: Annotated[
+        str | None,
+        typer.Option(metavar="D", help="With --csv: GGUID or title; else the client's own newsletter."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="With --csv: try every line, and take it back.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fill the CRM with generated addresses, or with your own export."""
+    """Fill the CRM with generated addresses, or with your own export (first line: names of the columns)."""
     if (addresses is None) == (csv is None):
         raise Misconfigured("name either --addresses N or --csv FILE; nothing was loaded")
     from streams.commands import sample as command
 
-    command.sample(home, addresses=addresses, seed=seed, csv=csv, as_json=as_json)
+    if csv is not None:
+        command.export(home, csv, client=client, distribution=distribution, dry_run=dry_run, as_json=as_json)
+    elif addresses is not None:
+        command.sample(home, addresses=addresses, seed=seed, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)

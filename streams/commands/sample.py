@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from typer import Exit
 
 from connectors.embedded.home import Home
+from connectors.smartwe.csv_import import CsvReport, load_csv
 from connectors.smartwe.sample import SampleReport, load_sample
 from schemas.errors import Misconfigured
 from streams.commands.output import errors, tell
@@ -22,14 +24,47 @@ from streams.settings import read_settings
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
-def sample(folder: Path, *, addresses: int | None, seed: int, csv: Path | None, as_json: bool) -> None:
-    """Fill the CRM. Raises: Misconfigured, Refused, Unavailable; Exit 1, when lines of an export were bad."""
+def sample(folder: Path, *, addresses: int, seed: int, as_json: bool) -> None:
+    """Fill the CRM with invented people. Raises: Misconfigured, Refused, Unavailable."""
     dsn, accounts = _where(folder)
-    if csv is not None:
-        raise Misconfigured("--csv: not offered yet")
-    assert addresses is not None  # the command line saw to it
     report = asyncio.run(generate(dsn, accounts, addresses=addresses, seed=seed))
     tell(report, as_json=as_json, human=lambda console: _show(console, report))
+
+
+def export(
+    folder: Path, file: Path, *, client: str | None, distribution: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Load the people of an export. Raises: Exit 1, when lines were bad; MalformedInput, Misconfigured, Unavailable."""
+    dsn, accounts = _where(folder)
+    client = client or next(iter(accounts))
+    report = asyncio.run(_load(dsn, accounts, file, client=client, distribution=distribution, dry_run=dry_run))
+    tell(report, as_json=as_json, human=lambda console: _show_file(console, report))
+    if report.bad:
+        raise Exit(1)
+
+
+async def _load(
+    dsn: str,
+    accounts: Mapping[str, Mapping[str, str]],
+    file: Path,
+    *,
+    client: str,
+    distribution: str | None,
+    dry_run: bool,
+) -> CsvReport:
+    """Into the distribution named, else into the client's own newsletter, which is made when it is not there."""
+    if distribution is None:
+        await generate(dsn, accounts, addresses=0, seed=0)
+    with Progress(TextColumn("{task.description}"), console=errors, transient=True) as bar:
+        task = bar.add_task("loading the file")
+        return await load_csv(
+            dsn,
+            file,
+            client=client,
+            distribution=distribution or f"Newsletter {client.upper()}",
+            dry_run=dry_run,
+            progress=lambda lines: bar.update(task, description=f"{lines:,} lines"),
+        )
 
 
 async def generate(dsn: str, accounts: Mapping[str, Mapping[str, str]], *, addresses: int, seed: int) -> SampleReport:
@@ -79,6 +114,23 @@ def _where(folder: Path) -> tuple[str, Mapping[str, Mapping[str, str]]]:
         }
         for client, account in settings.inxmail.items()
     }
+
+
+def _show_file(console: Console, report: CsvReport) -> None:
+    console.print(
+        f"{report.loaded:,} of {report.lines:,} lines loaded" + (" (and taken back)" if report.dry_run else "")
+    )
+    for words, count in (
+        ("already there", report.already_there),
+        ("without a proof of consent, so nobody is subscribed because of them", report.without_consent),
+        ("say that the person has left", report.left),
+    ):
+        if count:
+            console.print(f"{count:,} {words}")
+    if report.ignored_columns:
+        console.print(f"columns that mean nothing here: {', '.join(report.ignored_columns)}")
+    for line in report.bad:
+        console.print(f"[red]line {line.line}:[/] {line.reason}")
 
 
 def _show(console: Console, report: SampleReport) -> None:
