@@ -32,35 +32,44 @@ _MISCONFIGURED: Final = frozenset(
 )
 
 
-_PASSING: Final = frozenset(
+_SETTLING: Final = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.NOT_COORDINATOR,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TRANSPORT,
-        KafkaError._WAIT_COORD,
     }
 )
+_PASSING: Final = _SETTLING | {
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._WAIT_COORD,
+}
+
+
+def _cause(error: BaseException) -> KafkaError:
+    cause: KafkaError = error.args[0] if isinstance(error, KafkaException) else error
+    return cause
 
 
 def passes(error: KafkaError | KafkaException) -> bool:
-    """Whether waiting a moment is enough: a topic was made, or a broker came back, and leaders are being found.
+    """Whether the library goes on by itself: a broker is away, or leaders are being found.
 
-    The library's own `retriable` speaks of transactions only.
+    Its own `retriable` speaks of transactions only.
     """
-    cause = error.args[0] if isinstance(error, KafkaException) else error
-    return cause.code() in _PASSING
+    return _cause(error).code() in _PASSING
 
 
 def patiently(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """What the function gives; while it fails with what passes, it is called again, for some seconds. Blocks."""
+    """What the function gives; while leaders are being found, it is called again, for some seconds. Blocks.
+
+    So it is for a moment after a topic was made, or a broker came back.
+    """
     retrying = Retrying(
-        retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and passes(error)),
+        retry=retry_if_exception(lambda error: isinstance(error, KafkaException) and _cause(error).code() in _SETTLING),
         stop=stop_after_delay(_PATIENCE_SECONDS),
         wait=wait_fixed(0.1),
         reraise=True,
@@ -70,7 +79,7 @@ def patiently(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 def failure_of(error: KafkaError | KafkaException, what: str) -> PipelineError:
     """The meaning of a confluent-kafka error met while doing `what`."""
-    cause = error.args[0] if isinstance(error, KafkaException) else error
+    cause = _cause(error)
     if cause.code() in _MISCONFIGURED:
         return Misconfigured(
             f"Kafka refuses to {what}: {cause.name()}; run `verteiler check` to see whether every topic is there"
