@@ -1,6 +1,8 @@
 """The ways in which the simulator fails on demand."""
 
 import asyncio
+import json
+import time
 
 import aiohttp
 import pytest
@@ -245,3 +247,87 @@ async def test_too_large_a_body_is_413(simulator: Simulated, path: str) -> None:
             reply = await account.upload('"email"\n' * 1000)
 
     assert reply.status == 413
+
+
+async def test_half_a_body_can_pass_for_the_whole(simulator: Simulated) -> None:
+    async with simulator() as account:
+        await _plan(account, "GET", "/lists", "half-body")
+        reply = await account.get("/lists")
+
+    assert reply.status == 200
+    with pytest.raises(json.JSONDecodeError):
+        _ = reply.body
+
+
+async def test_a_body_can_arrive_slowly(simulator: Simulated) -> None:
+    async with simulator() as account:
+        await _plan(account, "GET", "/lists", "slow", seconds=0.3)
+        began = time.perf_counter()
+        slow = await account.get("/lists")
+        took = time.perf_counter() - began
+        quick = await account.get("/lists")
+
+    assert slow.body == quick.body
+    assert took >= 0.25
+
+
+async def test_a_fault_can_be_meant_for_requests_with_a_parameter(simulator: Simulated) -> None:
+    async with simulator() as account:
+        match = {"path": "/attributes", "query": {"afterId": "*", "pageSize": "[12]"}}
+        plan = {"match": match, "fault": {"kind": "status", "status": 502}, "count": None}
+        await account.control("POST", "/faults", plan)
+        first = await account.get("/attributes?pageSize=2")
+        statuses = [(await account.get(path)).status for path in (first.link("next") or "", "/attributes?afterId=1")]
+
+    assert (first.status, statuses) == (200, [502, 200])
+
+
+_CHANCE = [
+    {"match": {"path": "/lists"}, "fault": {"kind": "status", "status": 502}, "count": None, "probability": 0.5},
+    {"match": {"path": "/attributes"}, "fault": {"kind": "status", "status": 503}, "count": 3, "probability": 0.5},
+]
+
+
+async def test_a_scenario_with_a_seed_strikes_the_same_requests_again(simulator: Simulated) -> None:
+    async def struck(account: Account, seed: int, between: int) -> list[int]:
+        await account.control("PUT", "/faults", {"plans": _CHANCE, "seed": seed})
+        statuses = []
+        for _ in range(20):
+            statuses.append((await account.get("/lists")).status)
+            for _ in range(between):  # requests that only the other plan looks at
+                await account.get("/attributes")
+        return statuses
+
+    async with simulator() as account:
+        first, again, other = [await struck(account, *how) for how in ((7, 0), (7, 2), (8, 0))]
+        hits = [plan["hits"] for plan in (await account.control("GET", "/faults"))["faults"]]
+
+    assert first == again != other
+    assert set(first) == {200, 502}
+    assert hits == [other.count(502), 0]
+
+
+async def test_faults_in_the_options_are_in_force_from_the_start_and_after_a_reset(simulator: Simulated) -> None:
+    async with simulator(faults=[{"match": {"path": "/lists"}, "fault": {"kind": "status", "status": 503}}]) as account:
+        before = [(await account.get("/lists")).status for _ in range(2)]
+        await account.control("POST", "/reset", {})
+        after = [(await account.get("/lists")).status for _ in range(2)]
+
+    assert before == after == [503, 200]
+
+
+async def test_a_regenerated_secret_shuts_out_whoever_has_the_old_one(simulator: Simulated) -> None:
+    async with simulator() as account:
+        before = await account.get("/lists")
+        users = await account.control("PUT", "/credentials/worker", {"secret": "regenerated"})
+        shut_out = await account.get("/lists")
+        account.authorization = aiohttp.encode_basic_auth("worker", "regenerated")
+        again = await account.get("/lists")
+        await account.control("DELETE", "/credentials/worker")
+        revoked = await account.get("/lists")
+        unknown = await account.control("DELETE", "/credentials/worker", expect=404)
+
+    assert [reply.status for reply in (before, shut_out, again, revoked)] == [200, 401, 200, 401]
+    assert "WWW-Authenticate" in shut_out.headers
+    assert users == {"users": ["second", "worker"]}
+    assert "regenerated" not in str(users) + str(unknown)
