@@ -58,14 +58,22 @@ def _fits(call: Expectation, event: ListEvent, skew: timedelta) -> bool:
 
 
 def state_after(
-    event: ListEvent, held: HeldList | None, *, op_id: str | None, subscribing: bool, skew: timedelta
+    event: ListEvent,
+    held: HeldList | None,
+    *,
+    op_id: str | None,
+    subscribing: bool,
+    skew: timedelta,
+    is_history: bool = False,
 ) -> HeldList | None:
     """How the list is held after this entry; None when that does not change.
 
     An echo changes nothing: the call itself says how it ended.
     subscribing: a call that can subscribe this mailbox to this list is open, or ended and the log has not been read
     to its end since: no order is known then, so the state is unknown. Likewise between two entries of one second, and
-    between an entry and a call of ours that the two clocks do not tell apart.
+    between an entry and a call of ours that the two clocks do not tell apart. An opt-out that is older than the
+    subscription and heard only now is not trusted to be overtaken either, unless the whole log is read from its
+    beginning (`is_history`).
     """
     state = _state(event)
     if state is None or event.list_id is None or op_id is not None:
@@ -84,7 +92,7 @@ def state_after(
     tolerance = max(_TICK, skew) if causes.is_ours(held.cause) else _TICK
     if event.occurred_at >= held.since + tolerance:
         return after
-    if event.occurred_at <= held.since - tolerance:
+    if event.occurred_at <= held.since - tolerance and (is_history or state is Held.SUBSCRIBED):
         return None
     return _unknown(after, held)
 

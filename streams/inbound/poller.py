@@ -75,10 +75,11 @@ class Poller:
             async with desk.ledger.reading() as books:
                 ended = await books.calls.ended() if name == UNSUBSCRIPTIONS else []
             cursor = self._cursors.get(name)
+            is_history = cursor is None
             link = cursor.link if cursor is not None else desk.api.log_link(name)
             while True:
                 page = await desk.api.log(name, link)
-                await self._take(name, page)
+                await self._take(name, page, is_history=is_history)
                 await self._advance(name, page, link)
                 if page.next is None:
                     break
@@ -87,13 +88,13 @@ class Poller:
                 async with desk.ledger.transaction() as books:
                     await books.calls.close(ended)
 
-    async def _take(self, name: str, page: Page[LogEntry]) -> None:
+    async def _take(self, name: str, page: Page[LogEntry], *, is_history: bool) -> None:
         if not page.items:
             return
         desk = self._desk
         async with desk.ledger.transaction() as books:
             events = await self._events(books, name, page.items)
-            touched = await self._hear(books, name, events)
+            touched = await self._hear(books, name, events, is_history=is_history)
         self._note_position(name, events[-1].event_id)
         desk.look(touched)
         await desk.outbox.tell_log(name)
@@ -139,7 +140,7 @@ class Poller:
             )
         return events
 
-    async def _hear(self, books: Books, name: str, events: Sequence[ListEvent]) -> set[str]:
+    async def _hear(self, books: Books, name: str, events: Sequence[ListEvent], *, is_history: bool) -> set[str]:
         """Note entries, judge whose they are and how their lists stand now; the mailboxes that changed."""
         fresh_ids = await books.listening.keep(name, events)
         fresh = [event for event in events if event.event_id in fresh_ids]
@@ -162,6 +163,7 @@ class Poller:
                 op_id=ours.get(event.event_id),
                 subscribing=(event.mailbox, event.list_id) in subscribing,
                 skew=self._desk.skew,
+                is_history=is_history,
             )
             if after is not None:
                 held[event.mailbox][event.list_id] = states[event.mailbox, event.list_id] = after

@@ -24,6 +24,7 @@ from connectors.kafka.registry import Decoder, Registry
 from connectors.kafka.settings import KafkaSettings
 from connectors.postgres.migrations import migrate
 from schemas import codec
+from schemas.dead_letters import DeadLetter
 from schemas.facts import Cursor, Effect, ListEvent, SubscriptionEvent, UnsubscriptionEvent
 from schemas.ids import KeyRing
 from schemas.mutations import Cause, DeliveryResult, Evidence, HeldList, ListWish, Mutation, Value, Version, Want
@@ -200,7 +201,7 @@ class ClientWorld:
     # what came out
 
     async def records(self, topic: str) -> list[tuple[str, bytes]]:
-        """Everything that stands in a topic of one partition, in order."""
+        """Everything that stands in a topic, in order for each partition."""
         return await asyncio.to_thread(_read_all, self.bus.settings.bootstrap, topic)
 
     async def _decoded(self, topic: str, kind: type[Any]) -> list[Any]:
@@ -262,6 +263,22 @@ class ClientWorld:
         plan = {"match": {"method": method, "path": path}, "fault": {"kind": kind, **more}, "count": count}
         await self.control("POST", "/faults", plan)
 
+    async def garbage(self) -> None:
+        """Put something into the lane that nobody can read."""
+        await self.bus.producer.send([Record(catalogue.mutations(self.client), self.mailbox("x@y.example"), b"?")])
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        return await self._decoded(catalogue.DEAD_LETTERS, DeadLetter)
+
+    async def rest_without(self, mutation: Mutation) -> None:
+        """Wait until the worker has taken a mutation in and has nothing to do that it may do."""
+        taken = "select true from sync.desired where client = $1 and mailbox = $2 and counter >= $3"
+        await eventually(
+            lambda: self.pool.fetchval(taken, self.client, mutation.mailbox, mutation.version.counter),
+            because="the mutation was taken in",
+        )
+        await asyncio.sleep(4 * self.inxmail.poll_seconds)  # the absence of a call has no event of its own
+
     async def rest(self) -> None:
         """Wait until nothing moves: two polls without a write."""
         before = -1
@@ -282,15 +299,16 @@ class ClientWorld:
 def _read_all(bootstrap: str, topic: str) -> list[tuple[str, bytes]]:
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False})
     try:
-        partition = TopicPartition(topic, 0)
-        first, end = consumer.get_watermark_offsets(partition, timeout=10)
-        consumer.assign([TopicPartition(topic, 0, first)])
         found: list[tuple[str, bytes]] = []
-        while first < end:
-            message = consumer.poll(10)
-            assert message is not None and message.error() is None, message and message.error()
-            found.append(((message.key() or b"").decode(), message.value() or b""))
-            first = (message.offset() or 0) + 1
+        for number in sorted(consumer.list_topics(topic, timeout=10).topics[topic].partitions):
+            partition = TopicPartition(topic, number)
+            first, end = consumer.get_watermark_offsets(partition, timeout=10)
+            consumer.assign([TopicPartition(topic, number, first)])
+            while first < end:
+                message = consumer.poll(10)
+                assert message is not None and message.error() is None, message and message.error()
+                found.append(((message.key() or b"").decode(), message.value() or b""))
+                first = (message.offset() or 0) + 1
         return found
     finally:
         consumer.close()

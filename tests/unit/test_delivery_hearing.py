@@ -92,6 +92,7 @@ def after(event: ListEvent, before: HeldList | None, **facts: object) -> Held | 
         op_id=facts.get("op_id"),  # type: ignore[arg-type]
         subscribing=bool(facts.get("subscribing")),
         skew=SKEW,
+        is_history=bool(facts.get("is_history")),
     )
     return found.state if found else None
 
@@ -103,8 +104,12 @@ def test_a_newer_entry_says_how_the_list_stands() -> None:
 
 
 def test_an_older_entry_changes_nothing() -> None:
-    assert after(left(seconds=-200), held(Held.SUBSCRIBED)) is None
     assert after(came(seconds=-200), held(Held.UNSUBSCRIBED)) is None
+    assert after(left(seconds=-200), held(Held.SUBSCRIBED), is_history=True) is None
+
+
+def test_an_older_opt_out_that_is_heard_only_now_is_looked_into() -> None:
+    assert after(left(seconds=-200), held(Held.SUBSCRIBED)) is Held.UNKNOWN
 
 
 def test_two_entries_of_one_second_leave_it_unknown() -> None:
@@ -114,7 +119,7 @@ def test_two_entries_of_one_second_leave_it_unknown() -> None:
 def test_between_our_own_call_and_an_entry_the_clocks_must_tell_them_apart() -> None:
     assert after(left(seconds=30), held(Held.SUBSCRIBED, 0, OURS)) is Held.UNKNOWN
     assert after(left(seconds=61), held(Held.SUBSCRIBED, 0, OURS)) is Held.UNSUBSCRIBED
-    assert after(left(seconds=-61), held(Held.SUBSCRIBED, 0, OURS)) is None
+    assert after(came(seconds=-61), held(Held.UNSUBSCRIBED, 0, OURS)) is None
 
 
 @pytest.mark.parametrize("before", [None, held(Held.NONE), held(Held.SUBSCRIBED), held(Held.UNSUBSCRIBED)])
