@@ -55,6 +55,7 @@ async def expected_memberships(
         await connection.execute("analyze mailbox")
         await connection.execute(sql["plan"])
         members = await connection.fetch(sql["memberships"], timedelta(seconds=skew_seconds))
+        await connection.execute("drop table mailbox")
         mappings = await connection.fetch(sql["mappings"])
         rows = {table: await _rows(connection, table, mappings, members) for table in _MAPPED_TABLES}
     return {

@@ -14,7 +14,7 @@ select distinct raw from told where raw ~ '\S';
 
 -- create_mailbox --
 -- Filled by COPY: how each spelling is meant (null: it cannot be a mailbox) and its hash under every key.
-create temporary table mailbox (raw text primary key, email text, hashes bytea[]) on commit drop;
+create temporary table mailbox (raw text primary key, email text, hashes bytea[]);
 
 -- plan --
 -- Rows that were copied a moment ago have no statistics yet; a plan made for a handful of them would take hours.
