@@ -228,7 +228,9 @@ def _unpack(archive: Path, part: Part, folder: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     inner = fresh / _CONVERTER_FOLDER if part.role is Role.CONVERTER else fresh
     with tarfile.open(archive) as tar:
-        tar.extractall(inner, filter="data")
+        # Not an argument: Python 3.11.2, which Debian has, does not know it. The archive is the locked one either way.
+        tar.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        tar.extractall(inner)
     if part.role is Role.CONVERTER:
         for path in list(inner.glob(_HARMFUL)):
             path.unlink()
