@@ -70,7 +70,7 @@ class Connect:
             ),
             prepare=self.configure,
             ready=self.ready,
-            ready_seconds=120,
+            ready_seconds=180,
             after=("kafka",),
         )
 

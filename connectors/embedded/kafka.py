@@ -73,7 +73,7 @@ class Kafka:
             argv=self._java("kafka.Kafka", str(self.config)),
             prepare=self.format,
             ready=self.ready,
-            ready_seconds=90,
+            ready_seconds=120,
             stop_seconds=30,
         )
 

@@ -49,7 +49,7 @@ class Registry:
                 run=("-jar", str(self.application / "quarkus-run.jar")),
             ),
             ready=self.ready,
-            ready_seconds=120,
+            ready_seconds=180,
             after=("kafka",),
         )
 
