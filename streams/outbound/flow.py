@@ -13,7 +13,7 @@ from connectors.kafka.records import Message
 from connectors.kafka.registry import Decoder, Registry
 from connectors.store.decisions import Decisions, EmissionRow
 from schemas.errors import MalformedInput, Misconfigured
-from streams.app import Apply, Batch, Flow
+from streams.app import Apply, Batch, Flow, received
 from streams.outbound.batch import RETRIED, Emitter, fold_and_settle
 from streams.outbound.intake import Intake, intake_of
 from streams.outbound.settle import Law
@@ -87,7 +87,7 @@ class Decider:
 
     async def apply(self, batch: Batch) -> None:
         """Everything a batch leads to is durable when this returns; after a failure the whole batch comes again."""
-        messages = [message_of(message) for message in batch]
+        messages = [received(message) for message in batch]
         intake = await self._read(messages)
         rows = await self._settled(intake)
         for message, error in intake.parked:
@@ -123,20 +123,6 @@ class Decider:
             with attempt:
                 return await fold_and_settle(self._pool, self._law, intake, at=datetime.now(UTC))
         raise AssertionError("unreachable: the last attempt raises")
-
-
-def message_of(raw: Any) -> Message:
-    """Faust's message as ours."""
-    headers = raw.headers or {}
-    return Message(
-        topic=raw.topic,
-        partition=raw.partition,
-        offset=raw.offset,
-        key=raw.key,
-        value=raw.value,
-        headers=dict(headers),
-        written_ms=int((raw.timestamp or 0) * 1000),
-    )
 
 
 def decide_flow(settings: Settings, flow: str) -> Flow:
