@@ -207,8 +207,11 @@ class World:
 
     def pid(self, name: str) -> int:
         """The process of that name, such as `decide-changes-0`, `client-a`, `kafka`, `up`."""
-        running = {row["name"]: row["pid"] for row in json.loads((self.home / "pids.json").read_bytes())}
-        return int(running[name])
+        return self.pids()[name]
+
+    def pids(self) -> dict[str, int]:
+        """Every process that runs now, by name."""
+        return {row["name"]: int(row["pid"]) for row in json.loads((self.home / "pids.json").read_bytes())}
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """End a process at once; the supervisor starts it again. Its former pid."""
@@ -220,7 +223,7 @@ class World:
         """Wait until a killed process was started again and answers."""
 
         async def check() -> bool:
-            return self.pid(name) != former_pid and await self.ready(name)
+            return self.pids().get(name, former_pid) != former_pid and await self.ready(name)
 
         await eventually(check, within_seconds=within_seconds, because=f"{name} comes back")
 
