@@ -7,6 +7,7 @@ from itertools import count
 
 import msgspec
 
+from connectors.inxmail_simulator.clock import timestamp
 from connectors.inxmail_simulator.event_log import EventLog
 
 
@@ -166,9 +167,8 @@ def response_statistics(mailing: Mailing) -> dict[str, object]:
 
 
 def sending_statistics(mailing: Mailing) -> dict[str, object]:
-    """`start` is seconds since the epoch, None while the mailing has not been sent."""
     return {
-        "start": mailing.sendings[0].started_at if mailing.sendings else None,
+        "startDate": timestamp(mailing.sendings[0].started_at) if mailing.sendings else None,
         "recipientsCount": sum(len(sending.entries) for sending in mailing.sendings),
         "deliveredMailsCount": sum(sending.delivered for sending in mailing.sendings),
         "bounceCount": mailing.bounces,

@@ -41,6 +41,7 @@ _FIXED_HEADERS = {
     "X-Frame-Options": "DENY",
     "Set-Cookie": "JSESSIONID=SIMULATOR;Path=/inxmail3;HttpOnly",
 }
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="Inxmail"'}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -152,7 +153,7 @@ class Simulator:
         """The answer to send, None for a connection to be cut.  Raises: Problem."""
         world = self.world
         if visit.user is None:
-            raise Problem(401, headers={"WWW-Authenticate": 'Basic realm="Inxmail"'})
+            raise Problem(401, headers=_CHALLENGE)
         if not visit.draw.granted:
             wait = {"Retry-After": str(visit.draw.reset_seconds)} if world.behaviour.retry_after else {}
             raise Problem(429, headers=wait)
@@ -237,7 +238,9 @@ class _Visit(msgspec.Struct):
 def _forced(fault: Fault | None) -> Answer:
     """The answer a fault dictates."""
     assert fault is not None
-    headers = {} if fault.retry_after_seconds is None else {"Retry-After": str(fault.retry_after_seconds)}
+    headers = dict(_CHALLENGE) if fault.status == 401 else {}
+    if fault.retry_after_seconds is not None:
+        headers["Retry-After"] = str(fault.retry_after_seconds)
     if fault.html:
         body = f"<html><body><h1>{fault.status}</h1></body></html>".encode()
         return Answer(fault.status, body, headers, "text/html")

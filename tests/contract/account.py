@@ -40,6 +40,7 @@ class Account:
         self.base_url = base_url.rstrip("/")
         self.authorization = aiohttp.encode_basic_auth(user, password)
         self.control: Control = control
+        self.simulated = control is not None
 
     async def request(
         self,
@@ -66,7 +67,7 @@ class Account:
         for _ in range(3):
             async with self._http.request(method, URL(url, encoded=True), data=data, headers=sent) as response:
                 reply = Reply(response.status, response.headers, await response.text())
-            if reply.status != 429 or self.control is not None:
+            if reply.status != 429 or self.simulated:
                 break
             await asyncio.sleep(int(reply.headers["X-RateLimit-Reset"]) + 1)
         return reply

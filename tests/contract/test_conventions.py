@@ -149,3 +149,32 @@ async def test_a_value_that_makes_no_sense_is_400_with_a_short_token(api: Accoun
 
 async def test_server_info_is_a_cheap_probe(api: Account) -> None:
     assert (await api.get("/serverinfo")).status == 200
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/hal+json", "*/*"])
+async def test_either_kind_of_json_may_be_accepted(api: Account, accept: str) -> None:
+    assert (await api.request("GET", "/lists?pageSize=1", headers={"Accept": accept})).status == 200
+
+
+async def test_answers_may_not_be_kept_framed_or_guessed_at(api: Account) -> None:
+    headers = (await api.get("/")).headers
+
+    assert "no-cache" in headers["Cache-Control"]
+    assert headers["X-Content-Type-Options"].lower() == "nosniff"
+    assert headers["X-Frame-Options"].upper() == "DENY"
+
+
+async def test_the_next_link_carries_the_filters(api: Account) -> None:
+    reply = await api.get("/lists?createdAfter=2000-01-01T00:00:00Z&pageSize=1")
+    if len(await api.walk("/lists?pageSize=2", "lists")) < 2:
+        pytest.skip("there is only one list")
+
+    assert "createdAfter=2000" in (reply.link("next") or "")
+
+
+async def test_items_link_to_themselves(api: Account) -> None:
+    for relation in ("lists", "attributes"):
+        item = (await api.get(f"/{relation}?pageSize=1")).items(relation)[0]
+
+        assert item["_links"]["self"]["href"].rstrip("/").endswith(f"/{relation}/{item['id']}")
+        assert (await api.get(item["_links"]["self"]["href"])).body["id"] == item["id"]

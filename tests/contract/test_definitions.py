@@ -126,3 +126,55 @@ async def test_a_body_that_is_no_json_is_400(writable: Account) -> None:
 
 async def test_the_types_this_suite_needs_exist(attribute: Callable[[str], str]) -> None:
     assert attribute("TEXT") and attribute("DATE_ONLY") and attribute("FLOATING_POINT_NUMBER")
+
+
+async def test_lists_are_found_by_the_time_of_their_creation(writable: Account, list_id: int) -> None:
+    later = await writable.walk("/lists?createdAfter=2099-01-01T00:00:00Z", "lists")
+    since = await writable.walk("/lists?createdAfter=2000-01-01T00:00:00Z&pageSize=100", "lists")
+    before = await writable.walk("/lists?createdBefore=2000-01-01T00:00:00Z", "lists")
+
+    assert later == before == []
+    assert list_id in {item["id"] for item in since}
+
+
+async def test_a_list_keeps_all_its_optional_fields(writable: Account) -> None:
+    optional = {
+        "senderName": "Sender",
+        "replyToAddress": "reply@verteiler.example",
+        "replyToName": "Reply",
+        "description": "for a test",
+    }
+    made = await writable.post("/lists", _list(**optional))
+    read = await writable.get(f"/lists/{made.body['id']}")
+    again = await writable.request("PUT", f"/lists/{made.body['id']}", _list(type="STANDARD"))
+    await writable.delete(f"/lists/{made.body['id']}")
+
+    assert {name: read.body[name] for name in optional} == optional
+    assert again.status == 200  # the type may be sent along
+
+
+async def test_new_lists_come_by_the_upcoming_link(writable: Account) -> None:
+    page = await writable.get("/lists?pageSize=100")
+    while href := page.link("next"):
+        page = await writable.get(href)
+    made = await writable.post("/lists", _list())
+    new = await writable.walk(page.link("inx:upcoming") or "", "lists")
+    await writable.delete(f"/lists/{made.body['id']}")
+
+    assert [item["id"] for item in new] == [made.body["id"]]
+
+
+async def test_an_attribute_needs_no_more_than_name_and_type(writable: Account) -> None:
+    made = await writable.post("/attributes", {"name": f"contract{uuid4().hex[:12]}", "type": "INTEGER"})
+
+    assert made.status == 201
+    assert made.body["type"] == "INTEGER"
+    assert {"creationDate", "modificationDate"} <= set(made.body)
+
+
+async def test_if_modified_since_is_honoured_on_attributes(api: Account) -> None:
+    old = await api.request("GET", "/attributes", headers={"If-Modified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"})
+    new = await api.request("GET", "/attributes", headers={"If-Modified-Since": "Thu, 01 Jan 2099 00:00:00 GMT"})
+
+    assert old.status == 200 and old.items("attributes")
+    assert new.status == 304 or new.items("attributes") == []

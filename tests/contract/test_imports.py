@@ -197,3 +197,49 @@ async def test_who_is_imported_is_found_by_list_and_address_together(writable: A
     query = f"/recipients?subscribedTo={list_id}&email={encoded(here)},{encoded(elsewhere)}"
 
     assert [item["email"] for item in (await writable.get(query)).items("recipients")] == [here]
+
+
+async def test_an_import_is_taken_as_the_vendors_own_connector_sends_it(
+    writable: Account, list_id: int, attribute: Name
+) -> None:
+    """A double slash, both flags spelled out, a header meant for a part, capitals before the address, empty cells."""
+    email, name, other = somebody(), attribute("TEXT"), attribute("DATE_ONLY")
+    csv = f'"{other}";"{name}";"email";"trackingPermission"\n"";"Ann";"{email}";"GRANTED"\n'
+    head = '------X\r\nContent-Disposition: form-data; name="file"; filename="datafile.csv"\r\nContent-Type: text/csv'
+    reply = await writable.request(
+        "POST",
+        f"//imports/recipients/?listId={list_id}&resubscribe=false&truncate=false",
+        data=f"{head}\r\n\r\n{csv}\r\n------X--".encode(),
+        content_type="multipart/form-data; boundary=----X",
+        headers={"Content-Disposition": 'form-data; name="file"; filename="datafile.csv"'},
+    )
+    ended = await writable.ended(reply.body["id"])
+    found = await writable.recipient(email, f"&attributes={name},{other}&trackingPermissionsForLists={list_id}")
+
+    assert (reply.status, ended["state"], ended["failCount"], ended["errors"]) == (201, "SUCCESS", 0, [])
+    assert found and found["attributes"] == {name: "Ann", other: None}
+    assert found["trackingPermissions"] == [{"listId": list_id, "trackingPermission": "GRANTED"}]
+
+
+async def test_an_import_only_ever_moves_forward(writable: Account, list_id: int) -> None:
+    order = ["NEW", "PROCESSING", "SUCCESS"]
+    started = await writable.upload(_csv(("email",), *((somebody(),) for _ in range(200))), f"?listId={list_id}")
+    states = [started.body["state"]]
+
+    async def look() -> bool | None:
+        states.append((await writable.get(f"/imports/recipients/{started.body['id']}")).body["state"])
+        return states[-1] == "SUCCESS" or None
+
+    await eventually(look, why="the import did not end")
+
+    assert states == sorted(states, key=order.index)
+
+
+async def test_who_was_removed_is_imported_again_and_who_left_is_not(writable: Account, list_id: int) -> None:
+    removed, left = somebody(), await _left(writable, list_id)
+    await writable.imported(_csv(("email",), (removed,)), f"?listId={list_id}")
+    await writable.imported(_csv(("email",), (somebody(),)), f"?listId={list_id}&truncate=true")
+    ended = await writable.imported(_csv(("email",), (removed,), (left,)), f"?listId={list_id}")
+
+    assert ended["errors"] == [("UNSUBSCRIPTION_ERROR", left)]
+    assert removed in await writable.subscribed(list_id)

@@ -202,3 +202,50 @@ async def test_the_filter_by_attribute_follows_changes_and_deletions(writable: A
     none = await writable.walk(query, "recipients")
 
     assert (both, one, none) == ([first, second], [second], [])
+
+
+async def test_recipients_of_any_of_several_lists_are_found_once(writable: Account, list_id: int) -> None:
+    body = {"name": f"contract {somebody()}", "type": "STANDARD", "senderAddress": "sender@verteiler.example"}
+    other = (await writable.post("/lists", body)).body["id"]
+    both, one, left = somebody(), somebody(), somebody()
+    for email, joined in ((both, list_id), (both, other), (one, other), (left, other)):
+        await writable.post("/events/subscriptions", {"listId": joined, "email": email, "attributes": {}})
+    await writable.post("/events/unsubscriptions", {"listId": other, "email": left})
+    subscribed = await writable.walk(f"/recipients?subscribedToAny={list_id},{other}", "recipients")
+    unsubscribed = await writable.walk(f"/recipients?unsubscribedFromAny={list_id},{other}", "recipients")
+    await writable.delete(f"/lists/{other}")
+
+    assert sorted(item["email"] for item in subscribed) == sorted([both, one])
+    assert [item["email"] for item in unsubscribed] == [left]
+
+
+async def test_changed_recipients_are_found_by_their_last_modification(writable: Account, attribute: Name) -> None:
+    email, name = somebody(), attribute("TEXT")
+    id_ = await _created(writable, email)
+    await writable.patch(f"/recipients/{id_}", {"attributes": {name: "new"}})
+    found = await writable.walk(
+        f"/recipients?email={encoded(email)}&lastModifiedSince=2000-01-01T00:00:00Z", "recipients"
+    )
+    none = await writable.walk(
+        f"/recipients?email={encoded(email)}&lastModifiedSince=2099-01-01T00:00:00Z", "recipients"
+    )
+
+    assert ([item["id"] for item in found], none) == ([id_], [])
+
+
+async def test_a_deleted_recipient_is_404_and_missing_from_the_collection(writable: Account) -> None:
+    email = somebody()
+    id_ = await _created(writable, email)
+    deleted = await writable.delete(f"/recipients/{id_}")
+
+    assert deleted.status == 204
+    assert (await writable.get(f"/recipients/{id_}")).status == 404
+    assert await writable.recipient(email) is None
+
+
+async def test_a_page_gives_the_attributes_that_were_chosen_and_no_other(writable: Account, attribute: Name) -> None:
+    email, name, other = somebody(), attribute("TEXT"), attribute("DATE_ONLY")
+    await _created(writable, email, **{name: "Ann"})
+    found = await writable.recipient(email, f"&attributes={name},{other}")
+
+    assert found and found["attributes"] == {name: "Ann", other: None}

@@ -116,7 +116,9 @@ async def test_an_answer_can_be_late_before_or_after_it_is_carried_out(
 async def test_a_fault_can_be_meant_for_one_list_only(simulator: Simulated) -> None:
     async with simulator() as account:
         await _plan(account, "POST", "/events/subscriptions", "status", status=500, list_id=8, count=None)
-        bodies = [{"listId": list_id, "email": somebody(), "attributes": {}} for list_id in (7, 8)]
+        bodies: list[dict[str, object]] = [
+            {"listId": list_id, "email": somebody(), "attributes": {}} for list_id in (7, 8)
+        ]
         statuses = [(await account.post("/events/subscriptions", body)).status for body in bodies]
 
     assert statuses == [200, 500]

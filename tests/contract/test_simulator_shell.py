@@ -9,6 +9,7 @@ import pytest
 from yarl import URL
 
 from connectors.inxmail_simulator.options import Behaviour, options_from
+from connectors.inxmail_simulator.values import AttributeType
 from schemas.errors import Misconfigured
 from tests.contract.account import somebody
 from tests.contract.conftest import Simulated
@@ -182,6 +183,16 @@ async def test_the_request_log_names_no_person(simulator: Simulated) -> None:
     assert rest["requests"] == []
 
 
+async def test_an_attribute_can_be_of_every_type_and_a_text_gets_a_length(simulator: Simulated) -> None:
+    async with simulator(attributes=[]) as account:
+        replies = [await account.post("/attributes", {"name": kind, "type": kind}) for kind in AttributeType]
+        shown = await account.walk("/attributes", "attributes")
+
+    assert {reply.status for reply in replies} == {201}
+    assert [item["type"] for item in shown] == list(AttributeType)
+    assert [item["name"] for item in shown if "maxLength" in item] == ["TEXT"]
+
+
 async def test_a_refused_write_is_no_write(simulator: Simulated) -> None:
     async with simulator() as account:
         await account.post("/recipients", {"email": "nobody", "attributes": {}})
@@ -238,10 +249,13 @@ async def test_a_control_request_that_makes_no_sense_says_why(
 def test_wrong_options_are_all_named_at_once_without_a_secret() -> None:
     env = {"INXMAIL_SIMULATOR_CREDENTIALS": '{"user": "hush-hush"}'}
     with pytest.raises(Misconfigured) as caught:
-        options_from('{"port": 70000, "behaviour": {"page_size_default": 0}, "colour": "blue"}', env)
+        options_from(
+            '{"port": 70000, "behaviour": {"page_size_default": 0}, "colour": "blue", "faults": [{"fault": 1}]}',
+            env,
+        )
 
     message = str(caught.value)
-    assert all(name in message for name in ("CONTROL_TOKEN", "port", "behaviour.page_size_default", "colour"))
+    assert all(name in message for name in ("CONTROL_TOKEN", "port", "behaviour.page_size_default", "colour", "faults"))
     assert "hush-hush" not in message
 
 

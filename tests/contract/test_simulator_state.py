@@ -46,7 +46,7 @@ def test_indexes_agree_with_a_look_at_everybody(operations: list[tuple[str, str,
                 account.change_recipient(known, {}, now, new.upper())
             case "delete", _ if known is not None:
                 account.delete_recipient(known)
-            case "enter", (list_id, state) if known is not None:
+            case "enter", (int(list_id), State() as state) if known is not None:
                 account.enter(account.lists[list_id], known, state, Permission.GRANTED, now)
             case "detach", bool(detached):
                 account.lists[7].detached = detached

@@ -177,3 +177,89 @@ async def test_blacklisting_deletes_silently_and_keeps_out(writable: Account, li
     assert (refused.status, refused.body["type"]) == (400, "blacklisted")
     assert imported["errors"] == [("BLACKLIST_ERROR", email)]
     assert (await writable.get(f"/recipients?email={encoded(email)}")).items("recipients") == []
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "application/json; charset=utf-8",
+        "application/hal+json",
+        "application/hal+json;charset=UTF-8",
+    ],
+)
+async def test_a_body_may_come_as_either_kind_of_json(writable: Account, list_id: int, content_type: str) -> None:
+    body = {"listId": list_id, "email": somebody(), "attributes": {}}
+    reply = await writable.request("POST", "/events/subscriptions", body, content_type=content_type)
+
+    assert reply.status == 200
+
+
+async def test_a_subscription_takes_numbers_as_text_and_tells_where_it_came_from(
+    writable: Account, list_id: int, attribute: Callable[[str], str]
+) -> None:
+    email, name = somebody(), attribute("FLOATING_POINT_NUMBER")
+    more = {"attributes": {name: "12.5"}, "source": "website", "suppliedRemoteAddress": "203.0.113.7"}
+    result = await _subscribed(writable, list_id, email, **more)
+
+    assert result == "VERIFIED_SUBSCRIPTION"
+    assert (await writable.recipient(email, f"&attributes={name}") or {})["attributes"] == {name: 12.5}
+
+
+async def test_a_subscription_without_a_permission_leaves_the_one_there_is(writable: Account, list_id: int) -> None:
+    email = somebody()
+    await _subscribed(writable, list_id, email, trackingPermission="GRANTED")
+    await _subscribed(writable, list_id, email)
+    current = await writable.walk(f"/tracking-permissions?listIds={list_id}", "tracking-permissions")
+
+    assert [item["trackingPermission"] for item in current] == ["GRANTED"]
+
+
+async def test_permissions_are_found_by_recipient_and_their_changes_are_logged(writable: Account, list_id: int) -> None:
+    email, other = somebody(), somebody()
+    for who in (email, other):
+        await _subscribed(writable, list_id, who, trackingPermission="GRANTED")
+    await writable.post("/events/unsubscriptions", {"listId": list_id, "email": email})
+    id_ = (await writable.recipient(email) or {})["id"]
+    query = f"/tracking-permissions?listIds={list_id}&recipientIds={id_}"
+    current = await writable.walk(query, "tracking-permissions")
+
+    async def look() -> list[dict[str, Any]] | None:
+        path = f"/events/tracking-permissions?listIds={list_id}"
+        found = [item for item in await writable.walk(path, "tracking-permission-events") if item["recipientId"] == id_]
+        return found if len(found) >= 2 else None
+
+    events = await eventually(look, why="the permissions did not become readable")
+
+    assert [(item["recipientId"], item["trackingPermission"]) for item in current] == [(id_, "DENIED")]
+    assert [event["trackingPermission"] for event in events] == ["GRANTED", "DENIED"]
+    assert {event["listId"] for event in events} == {list_id}
+
+
+async def test_events_are_found_by_time(writable: Account, list_id: int) -> None:
+    await _subscribed(writable, list_id, somebody())
+    (event,) = await _logged(writable, "subscription", f"listId={list_id}&startDate=2000-01-01T00:00:00Z", 1)
+    later = await writable.walk(
+        f"/events/subscriptions?listId={list_id}&startDate=2099-01-01T00:00:00Z", "subscription-events"
+    )
+    earlier = await writable.walk(
+        f"/events/subscriptions?listId={list_id}&endDate=2000-01-01T00:00:00Z", "subscription-events"
+    )
+
+    assert event["creationDate"].endswith("Z")
+    assert later == earlier == []
+
+
+async def test_a_blacklist_entry_is_read_replaced_found_and_deleted(writable: Account) -> None:
+    name = somebody()
+    made = await writable.post("/blacklist-entries", {"pattern": name, "description": "for a test"})
+    path = f"/blacklist-entries/{made.body['id']}"
+    replaced = await writable.request("PUT", path, {"pattern": f"*{name}"})
+    query = f"/blacklist-entries?patternContainsIgnoreCase={name[:20].upper()}"
+    found = await writable.walk(f"{query}&lastModifiedSince=2000-01-01T00:00:00Z", "blacklist-entries")
+    none = await writable.walk(f"{query}&lastModifiedSince=2099-01-01T00:00:00Z", "blacklist-entries")
+    deleted = await writable.delete(path)
+
+    assert (made.status, replaced.status, deleted.status) == (201, 200, 204)
+    assert [(item["id"], item["pattern"]) for item in found] == [(made.body["id"], f"*{name}")]
+    assert none == []

@@ -48,14 +48,8 @@ def statistics(call: Call, world: World, kind: str) -> Answer:
     mailing = world.account.mailings.mailings.get(id_)
     if mailing is None:
         raise not_found()
-    shown = response_statistics(mailing) if kind == "responses" else _sending_statistics(mailing)
+    shown = response_statistics(mailing) if kind == "responses" else sending_statistics(mailing)
     return Answer(body={"mailingId": id_, **shown, "_links": {"self": {"href": call.href()}}})
-
-
-def _sending_statistics(mailing: Mailing) -> dict[str, object]:
-    figures = sending_statistics(mailing)
-    started_at = figures.pop("start")
-    return {"startDate": timestamp(started_at) if isinstance(started_at, float) else None, **figures}
 
 
 class _Matches:
@@ -123,7 +117,7 @@ class _Shown:
         if _STATISTICS[0] in self._embedded:
             embedded[_STATISTICS[0]] = response_statistics(mailing)
         if _STATISTICS[1] in self._embedded:
-            embedded[_STATISTICS[1]] = _sending_statistics(mailing)
+            embedded[_STATISTICS[1]] = sending_statistics(mailing)
         if embedded:
             shown["_embedded"] = embedded
         shown["_links"] = {"self": self._call.link(f"{'regular-' if self._regular else ''}mailings/{mailing.id}")}
