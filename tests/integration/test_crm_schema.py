@@ -72,6 +72,13 @@ async def test_exactly_the_captured_tables_are_published(crm: CrmDatabase) -> No
     assert {row["name"] for row in published} == expected
 
 
+async def test_the_documentation_names_every_table(crm: CrmDatabase) -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "crm-schema.md").read_text("utf-8")
+    tables = await crm.admin.fetch("select tablename as name from pg_tables where schemaname in ('crm', 'cdc')")
+
+    assert [row["name"] for row in tables if f"{row['name']}`" not in page] == []
+
+
 @pytest.mark.parametrize("table", schema.CAPTURED_TABLES)
 async def test_a_captured_table_shows_whole_old_rows_and_refuses_truncate(user: Session, table: str) -> None:
     identity = await user.fetchval("select relreplident from pg_class where oid = $1::regclass", f"crm.{table}")

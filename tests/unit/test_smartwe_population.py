@@ -26,15 +26,15 @@ def drawn(addresses: int, seed: int = 1, batch: int = 500) -> Rows:
 
 @pytest.fixture(scope="module")
 def people() -> Rows:
-    return drawn(4_000)
+    return drawn(1_500)
 
 
 def test_a_seed_always_draws_the_same_people(people: Rows) -> None:
-    assert drawn(4_000) == people
+    assert drawn(1_500) == people
 
 
 def test_the_size_of_a_batch_does_not_change_who_is_drawn(people: Rows) -> None:
-    assert drawn(4_000, batch=33) == people
+    assert drawn(1_500, batch=33) == people
 
 
 def test_another_seed_draws_other_people(people: Rows) -> None:
