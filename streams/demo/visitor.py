@@ -53,7 +53,7 @@ class Visitor:
         self.client = client
         self._base = endpoint["base_url"]
         self._control = endpoint.get("control_url", "")
-        self._auth = aiohttp.BasicAuth(endpoint["user"], endpoint["password"])
+        self._credentials = {"Authorization": aiohttp.encode_basic_auth(endpoint["user"], endpoint["password"])}
         self._token = {"Authorization": f"Bearer {endpoint.get('control_token', '')}"}
         self._session: aiohttp.ClientSession | None = None
 
@@ -154,13 +154,12 @@ class Visitor:
         control: bool = False,
     ) -> Any:
         assert self._session is not None, "use it as an async context"
-        headers = self._token if control else {}
-        auth = None if control else self._auth
+        headers = self._token if control else self._credentials
         verbatim = URL(url, encoded=True)  # links are followed as they came
         target = verbatim.update_query(query) if query else verbatim
         try:
             while True:
-                async with self._session.request(method, target, json=json, headers=headers, auth=auth) as answer:
+                async with self._session.request(method, target, json=json, headers=headers) as answer:
                     body = await answer.read()
                     if answer.status < 400:
                         return msgspec.json.decode(body) if body else None
