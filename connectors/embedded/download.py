@@ -86,8 +86,16 @@ def fetch(
         if all(_present(part, cache) for part in parts):
             return fetched(parts, cache)
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / "fetch.lock", timeout=_OTHER_PROCESS_SECONDS):
+        lock = FileLock(cache / "fetch.lock", timeout=_OTHER_PROCESS_SECONDS)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report(Progress(0, 1, "waiting for another process that downloads"))
+            lock.acquire()
+        try:
             _fetch(parts, cache, report, open_remote, pause_seconds)
+        finally:
+            lock.release()
     except Timeout as error:
         raise Unavailable(
             f"another process has been downloading into {cache} for {_OTHER_PROCESS_SECONDS / 60:.0f} minutes; "
@@ -112,14 +120,12 @@ def _fetch(parts: Sequence[Part], cache: Path, report: Report, open_remote: Open
         _download(attempts.copy(), part, cache / part.cached_as, meter, open_remote)
 
     with ThreadPoolExecutor(_PARALLEL_DOWNLOADS, thread_name_prefix="fetch") as pool:
-        tasks = [
-            pool.submit(_download, attempts.copy(), part, cache / part.cached_as, meter, open_remote)
-            for part in missing
-        ]
+        tasks = [pool.submit(download, part) for part in missing]
         try:
             for task in tasks:
                 task.result()
         finally:
+            meter.stop()  # whoever still downloads ends at the next chunk, also when we were interrupted
             pool.shutdown(cancel_futures=True)
     for part in parts:
         if part.role is not Role.KAFKA and not _present(part, cache):
@@ -128,21 +134,28 @@ def _fetch(parts: Sequence[Part], cache: Path, report: Report, open_remote: Open
 
 
 class _Meter:
-    """Adds up bytes from several threads and passes them on."""
+    """Adds up where several threads are, and passes it on."""
 
     def __init__(self, total_bytes: int, report: Report) -> None:
         self._lock = threading.Lock()
-        self._done_bytes = 0
+        self._done_bytes: dict[Part, int] = {}
         self._total_bytes = total_bytes
         self._report = report
+        self._stopped = False
 
-    def add(self, count: int, doing: str) -> None:
+    def stop(self) -> None:
+        self._stopped = True
+
+    def at(self, part: Part, done_bytes: int) -> None:
         with self._lock:
-            self._done_bytes += count
-            self._report(Progress(self._done_bytes, self._total_bytes, doing))
+            if self._stopped:
+                raise _Stopped
+            self._done_bytes[part] = done_bytes
+            self._report(Progress(sum(self._done_bytes.values()), self._total_bytes, part.file_name))
 
     def say(self, doing: str) -> None:
-        self.add(0, doing)
+        with self._lock:
+            self._report(Progress(sum(self._done_bytes.values()), self._total_bytes, doing))
 
 
 def from_repository(base: str | None = None) -> Open:
@@ -158,6 +171,10 @@ def from_repository(base: str | None = None) -> Open:
         return requests.get(url, headers=headers, stream=True, timeout=_CONNECT_AND_READ_SECONDS)
 
     return open_remote
+
+
+class _Stopped(Exception):
+    """Nobody waits for this download any more."""
 
 
 class _Broken(Exception):
@@ -187,12 +204,12 @@ def _attempt(part: Part, partial: Path, meter: _Meter, open_remote: Open) -> Non
             if response.status_code not in (200, 206):
                 raise _Broken(f"the repository answered {response.status_code}")
             resumed = response.status_code == 206
-            if resumed:
-                meter.add(offset, part.file_name)
+            done = offset if resumed else 0
             with partial.open("ab" if resumed else "wb") as file:
                 for chunk in response.iter_content(_CHUNK_BYTES):
                     file.write(chunk)
-                    meter.add(len(chunk), part.file_name)
+                    done += len(chunk)
+                    meter.at(part, done)
     size = partial.stat().st_size
     if size < part.size:
         raise _Broken(f"{size} of {part.size} bytes arrived")

@@ -125,8 +125,11 @@ def test_a_download_that_broke_off_is_resumed_where_it_ended(
     assert [wanted for name, wanted in repository.asked if name == "broker-1.jar"] == [None, f"bytes={whole_chunks}-"]
 
 
-def test_progress_ends_at_the_whole_size(repository: Repository, parts: tuple[Part, ...], tmp_path: Path) -> None:
+def test_progress_ends_at_the_whole_size_although_one_download_broke_off(
+    repository: Repository, parts: tuple[Part, ...], tmp_path: Path
+) -> None:
     seen: list[Progress] = []
+    repository.cut["broker-1.jar"] = 200_000
 
     fetch(parts, tmp_path, seen.append, from_repository(repository.address), pause_seconds=0)
 
