@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 import pytest
@@ -18,7 +18,7 @@ from tests.crm_database import CrmDatabase, crm_database
 pytestmark = pytest.mark.stack
 
 LONG_AGO = datetime(2001, 2, 3, tzinfo=UTC)
-Session = "asyncpg.Connection[asyncpg.Record]"
+Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 
 @pytest.fixture(scope="module")
