@@ -11,7 +11,7 @@ from schemas.errors import PipelineError
 log = logging.getLogger(__name__)
 
 _FIRST_SECONDS: Final = 2.0
-_LONGEST_SECONDS: Final = 60.0
+_LONGEST_SECONDS: Final = 10.0
 
 
 def pause_seconds(attempt: int) -> float:
