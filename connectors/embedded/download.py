@@ -267,5 +267,7 @@ def _translated(error: OSError, cache: Path) -> Misconfigured | Unavailable:
             "check the network and run the same command again to resume"
         )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Misconfigured(f"the disk that holds {cache} is full; free 600 MB or name another cache folder")
+        return Unavailable(
+            f"the disk that holds {cache} is full; what was loaded is kept; free 600 MB or name another cache folder"
+        )
     return Misconfigured(f"the cache folder {cache} cannot be used ({error.strerror}); name another one")
