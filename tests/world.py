@@ -229,6 +229,11 @@ class World:
 
     async def ready(self, name: str) -> bool:
         """Whether a process of the pipeline says that it is ready; for the others, whether it lives."""
+        if name == "postgres":
+            try:
+                return bool(await self.crm.fetchval("select true"))
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                return False
         url = self.endpoints["telemetry"].get(name)
         if url is None:
             return psutil.pid_exists(self.pid(name))

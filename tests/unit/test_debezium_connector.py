@@ -121,5 +121,5 @@ def test_capture_runs_only_when_the_connector_and_its_task_run(
     assert (status.running, status.failure) == (running, failure)
 
 
-def test_restarts_back_off_up_to_a_minute() -> None:
-    assert [pause_seconds(attempt) for attempt in (1, 2, 3, 6, 50)] == [2.0, 4.0, 8.0, 60.0, 60.0]
+def test_restarts_back_off_up_to_ten_seconds() -> None:
+    assert [pause_seconds(attempt) for attempt in (1, 2, 3, 6, 50)] == [2.0, 4.0, 8.0, 10.0, 10.0]
