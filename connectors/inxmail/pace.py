@@ -78,7 +78,6 @@ class Budget:
         """The far side said 429. `draw` is uniform on [0, 1): the jitter."""
         wait = wait_seconds if wait_seconds is not None else max(1.0, self._ends - now)
         self._blocked_until = max(self._blocked_until, now + wait + draw)
-        self._left = min(self._left, 1)
 
     def _reserve(self, now: float) -> int:
         return math.ceil(self._logs_per_minute * max(0.0, self._ends - now) / _WINDOW_SECONDS)

@@ -41,11 +41,14 @@ class LaneConsumer:
         batch: int = 500,
         deadline_seconds: float = 15.0,
         ahead_kib: int = 16 * 1024,
+        from_beginning: bool = False,
     ) -> None:
+        """`from_beginning`: read everything again, whatever was committed: what had been made of it is lost."""
         self.topic = topic
         self.group = group
         self._batch = batch
         self._deadline_seconds = deadline_seconds
+        self._from_beginning = from_beginning
         self._consumer = Consumer(
             {
                 "bootstrap.servers": settings.bootstrap,
@@ -172,7 +175,7 @@ class LaneConsumer:
         for partition in self._consumer.committed(partitions, timeout=deadline):
             if partition.error is not None:
                 raise KafkaException(partition.error)
-            if partition.offset >= 0:
+            if partition.offset >= 0 and not self._from_beginning:
                 progress.finish({partition.partition: partition.offset})
             else:
                 partition.offset = OFFSET_BEGINNING

@@ -68,6 +68,11 @@ class Deliveries:
         )
         return [row["mailbox"] for row in found]
 
+    async def is_new(self) -> bool:
+        """Whether no mutation was ever taken in: the tables are new, or were lost."""
+        new: bool = await self._connection.fetchval(_SQL["is_new"], self._client)
+        return new
+
     async def dirty(self) -> list[str]:
         """The mailboxes that are to be looked at."""
         return [row["mailbox"] for row in await self._connection.fetch(_SQL["dirty"], self._client)]

@@ -39,6 +39,10 @@ from unnest($2::text[], $5::text[]) as given (mailbox, email) join newer using (
 on conflict (client, mailbox) do update set dirt = held.dirt + 1
 returning mailbox
 
+-- is_new --
+-- Whether nothing was ever wanted here: the tables are new, or were lost.
+select not exists (select from sync.desired where client = $1)
+
 -- dirty --
 -- Mailboxes to be looked at.
 select mailbox from sync.delivery where client = $1 and dirt <> planned

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from schemas.errors import Disposition, Misconfigured, PipelineError, Refused, Unavailable
+from schemas.errors import Disposition, MalformedInput, Misconfigured, PipelineError, Refused, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +83,13 @@ class Gate:
     async def insist(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of `work`, which may be repeated without harm, however long Inxmail takes to do it.
 
-        Raises: Refused, which no repetition changes; Fenced.
+        Raises: Refused and MalformedInput, which no repetition changes; Fenced.
         """
         while True:
             await self.passage()
             try:
                 result = await work()
-            except Refused:
+            except (Refused, MalformedInput):
                 raise
             except PipelineError as failure:
                 self.failed(failure)

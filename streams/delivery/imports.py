@@ -23,7 +23,7 @@ from schemas.delivery import (
     list_scope,
     version_text,
 )
-from schemas.errors import AnswerLost, PipelineError, Refused
+from schemas.errors import AnswerLost, MalformedInput, PipelineError, Refused
 from schemas.ids import gguid_of
 from schemas.inxmail import ImportExecution, ImportState
 from schemas.mutations import Held, Want
@@ -250,8 +250,8 @@ class Imports:
             ours = await books.calls.own_import_ids()
         try:
             executions = await self._desk.api.import_executions()
-        except Refused as failure:
-            log.warning("Inxmail does not list its imports", extra={"status": failure.status})
+        except (Refused, MalformedInput) as failure:
+            log.warning("Inxmail does not list its imports", extra={"reason": str(failure)})
             return None
         return sum(not execution.has_ended and execution.id not in ours for execution in executions)
 
@@ -266,10 +266,17 @@ class Imports:
             self._free(opened.list_id, await self._aftermath.unknown(opened))
             return
         self._failures.pop(opened.list_id or NO_LIST, None)
-        if opened.resubscribe:
-            await gate.insist(self._drain)
-        ended = await gate.insist(lambda: self._aftermath.judged(opened, execution))
-        self._free(opened.list_id, await self._aftermath.complete(opened, ended))
+        try:
+            if opened.resubscribe:
+                await gate.insist(self._drain)
+            judged = await gate.insist(lambda: self._aftermath.judged(opened, execution))
+        except (Refused, MalformedInput) as failure:
+            log.error(
+                "import cannot be judged; its rows are read", extra={"op_id": opened.op_id, "reason": str(failure)}
+            )
+            self._free(opened.list_id, await self._aftermath.unknown(opened))
+        else:
+            self._free(opened.list_id, await self._aftermath.complete(opened, judged))
 
     async def _watch(self, opened: OpenImport, import_id: int) -> ImportExecution | None:
         """Its last state; None when Inxmail does not know it any more."""
@@ -279,7 +286,7 @@ class Imports:
             await asyncio.sleep(interval)
             try:
                 execution = await self._desk.gate.insist(lambda: self._desk.api.import_execution(import_id))
-            except Refused:
+            except (Refused, MalformedInput):
                 return None
             if execution.has_ended:
                 self.overdue.discard(opened.op_id)

@@ -1,14 +1,18 @@
 """Takes a lane's mutations into the tables: the newest of each mailbox, all older ones forgotten."""
 
+import asyncio
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 from connectors.kafka.consumer import LaneConsumer
 from connectors.kafka.records import Message
 from connectors.kafka.registry import Decoder
-from schemas.errors import MalformedInput
+from schemas.errors import MalformedInput, Unavailable
 from schemas.mutations import Mutation
 from streams.delivery.desk import Desk
+from streams.delivery.gate import backoff_seconds
 from streams.parking import Parking
 
 log = logging.getLogger(__name__)
@@ -24,12 +28,22 @@ class Lane:
         self._parking = parking
 
     async def run(self) -> None:
-        """Take every batch, for ever. Raises: PipelineError, when Kafka or the registry fail."""
+        """Take every batch, for ever. Raises: PipelineError, when the lane cannot be read."""
         self._note_progress()
         async for batch in self._consumer.batches():
-            await self.take(batch)
-            await self._consumer.commit(batch)
+            await self._insist(partial(self.take, batch))
+            await self._insist(partial(self._consumer.commit, batch))
             self._note_progress()
+
+    async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do it, however long Kafka or the registry take."""
+        for failures in itertools.count(1):
+            try:
+                return await work()
+            except Unavailable as failure:
+                seconds = backoff_seconds(failures, draw=1.0)
+                log.warning("lane waits", extra={"reason": str(failure), "delay_seconds": seconds})
+                await asyncio.sleep(seconds)
 
     async def take(self, batch: Sequence[Message]) -> None:
         """Keep the newest mutation of each mailbox; park what is none."""

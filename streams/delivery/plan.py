@@ -29,6 +29,8 @@ from streams.mailbox import door
 OBJECTION_RULES = frozenset({"objected", "blocked", "person_request"})
 """Rules under which leaving is the person's own word: these go first."""
 RECIPIENT_MISSING = "recipient_missing"
+HELD_UNSUBSCRIBED = "held_unsubscribed"
+"""The client holds the list as left, and the wish's proof is not newer."""
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
@@ -178,7 +180,7 @@ class _View:
         self._mailbox_error = self._refused(MAILBOX)
         self._list_error: str | None = None
         self.barred: str | None = None
-        """The rule of a wish that the door does not let through."""
+        """The rule of a wish against which an entry of the log speaks: a newer decision is on its way."""
         self.must_read = False
         self._joining: list[tuple[ListWish, bool]] = []
         """Wishes to be carried out by an import, and whether it must resubscribe."""
@@ -253,12 +255,15 @@ class _View:
             return
         resubscribe = held is not None and held.state is Held.UNSUBSCRIBED
         ours = held is not None and is_ours(held.cause)
-        heard = door.objections(wish.list_id, self.held.events, held, is_ours=ours)
-        allowed = door.may_resubscribe if resubscribe else door.may_subscribe
-        if allowed(wish, heard, self._skew):
-            self._joining.append((wish, resubscribe))
-        else:
+        heard = door.objections(wish.list_id, self.held.events, None)
+        if not door.may_subscribe(wish, heard, self._skew):
             self.barred = wish.rule
+        elif resubscribe and not door.may_resubscribe(
+            wish, door.objections(wish.list_id, (), held, is_ours=ours), self._skew
+        ):
+            self._list_error = HELD_UNSUBSCRIBED  # no log will tell the one who decides: this answer must
+        else:
+            self._joining.append((wish, resubscribe))
 
     def _is_missing(self, wish: ListWish) -> bool:
         """Whether she was a recipient, vanished, and has not agreed again since: then nobody brings her back."""

@@ -10,6 +10,7 @@ from connectors.inxmail.client import Page
 from connectors.store.delivery import ReadRecipient
 from connectors.store.ledger import Books
 from schemas.delivery import HeldMailbox
+from schemas.errors import MalformedInput, Refused
 from schemas.facts import Cursor
 from schemas.inxmail import Recipient
 from schemas.mutations import Held, HeldList
@@ -49,10 +50,15 @@ class Reader:
             known = await books.listening.cursors()
             self._known_lists = await books.listening.known_lists()
         if STREAM not in known:
-            lists = desk.directory.lists
-            count = await self._follow(desk.api.recipients_link(desk.directory.names, lists))
-            await self._know(lists)
-            log.info("recipients read", extra={"client": desk.client, "recipients": count})
+            await self._read_all()
+
+    async def _read_all(self) -> None:
+        desk = self._desk
+        await desk.gate.insist(desk.directory.refresh)
+        lists = desk.directory.lists
+        count = await self._follow(desk.api.recipients_link(desk.directory.names, lists))
+        await self._know(lists)
+        log.info("recipients read", extra={"client": desk.client, "recipients": count})
 
     async def meet(self, list_ids: set[int]) -> bool:
         """Read the members of those lists that were made since, before anything is concluded from silence.
@@ -65,8 +71,12 @@ class Reader:
         await desk.directory.look_up_lists(list_ids - self._known_lists)
         news = (list_ids - self._known_lists) & set(desk.directory.lists)
         if news:
-            for link in desk.api.members_links(desk.directory.names, sorted(news)):
-                await self._walk(link)
+            try:
+                for link in desk.api.members_links(desk.directory.names, sorted(news)):
+                    await self._walk(link)
+            except Refused:
+                await desk.directory.refresh()
+                await self._walk(desk.api.recipients_link(desk.directory.names, sorted(news)))
             await self._know(news)
             log.info("lists met", extra={"client": desk.client, "lists": sorted(news)})
         return bool(news)
@@ -77,11 +87,18 @@ class Reader:
         self._known_lists |= set(list_ids)
 
     async def learn_new(self) -> None:
-        """Read the recipients that were created since last time. Raises: PipelineError."""
+        """Read the recipients that were created since last time. Raises: PipelineError.
+
+        A place that Inxmail does not accept any more (an attribute it names is gone) costs reading all of them.
+        """
         async with self._desk.ledger.reading() as books:
             cursor = (await books.listening.cursors()).get(STREAM)
-        if cursor is not None:
-            await self._follow(cursor.link)
+        try:
+            if cursor is not None:
+                await self._follow(cursor.link)
+        except (Refused, MalformedInput) as failure:
+            log.warning("recipients are read anew", extra={"reason": str(failure)})
+            await self._read_all()
 
     async def _follow(self, link: str) -> int:
         """Walk from `link` to the end; how many recipients there were. The place is kept at the end."""
@@ -110,7 +127,12 @@ class Reader:
     async def fetch(self, addresses: Sequence[str]) -> list[Recipient]:
         """Those of these addresses that are recipients. Raises: PipelineError."""
         directory = self._desk.directory
-        return await self._desk.api.recipients_by_email(addresses, directory.names, directory.lists)
+        try:
+            return await self._desk.api.recipients_by_email(addresses, directory.names, directory.lists)
+        except Refused:
+            if not await directory.refresh():
+                raise
+            return await self._desk.api.recipients_by_email(addresses, directory.names, directory.lists)
 
     async def read(self, mailboxes: Sequence[HeldMailbox]) -> set[str]:
         """Read these mailboxes at the client: their state is then what it says.
@@ -123,7 +145,11 @@ class Reader:
         seen = await self.keep(found, self._desk.directory.lists, settled)
         unseen = [held for held in mailboxes if held.mailbox not in seen]
         fresh_after = self._desk.now() - _APPEARING
-        later = {held.mailbox for held in unseen if any(_is_fresh(each, fresh_after) for each in held.lists.values())}
+        later = {
+            held.mailbox
+            for held in unseen
+            if held.recipient_id is None and any(_is_fresh(each, fresh_after) for each in held.lists.values())
+        }
         await self._lose([held for held in unseen if held.mailbox not in later])
         await self._without_lists(mailboxes)
         return later
@@ -279,4 +305,5 @@ async def _merge(books: Books, seen: Mapping[str, Seen]) -> set[str]:
                 if state.state is not Held.NONE
             ]
         )
-    return changed | again.keys() | renamed
+    # What is in an import is looked at when that has ended.
+    return (changed | again.keys() | renamed) - {mailbox for mailbox, _ in under_way}

@@ -109,7 +109,11 @@ async def run(
             gate=Gate(pause_seconds=pause_seconds),
             directory=Directory(api),
         )
-        lane_consumer = LaneConsumer(settings.kafka, catalogue.mutations(client, LANE), group_of(client), batch=1000)
+        async with ledger.reading() as books:
+            is_new = await books.deliveries.is_new()
+        lane_consumer = LaneConsumer(
+            settings.kafka, catalogue.mutations(client, LANE), group_of(client), batch=1000, from_beginning=is_new
+        )
         parking = Parking(f"client-{client}", producer, registry)
         await _lead(desk, leadership, lane_consumer, Decoder(registry), parking, health, stop)
 

@@ -13,7 +13,7 @@ from typing import Final
 from connectors.inxmail.client import Page
 from connectors.store.ledger import Books
 from schemas.delivery import Expectation
-from schemas.errors import PipelineError
+from schemas.errors import MalformedInput, PipelineError, Refused
 from schemas.facts import Cursor, ListEvent, Meaning, SubscriptionEvent, UnsubscriptionEvent, meaning_of
 from schemas.inxmail import LogEntry
 from schemas.mutations import HeldList
@@ -77,16 +77,27 @@ class Poller:
             cursor = self._cursors.get(name)
             is_history = cursor is None
             link = cursor.link if cursor is not None else desk.api.log_link(name)
+            page = await self._page(name, link, again=cursor is not None)
             while True:
-                page = await desk.api.log(name, link)
                 await self._take(name, page, is_history=is_history)
-                await self._advance(name, page, link)
+                await self._advance(name, page)
                 if page.next is None:
                     break
                 link = page.next
+                page = await desk.api.log(name, link)
             if ended:
                 async with desk.ledger.transaction() as books:
                     await books.calls.close(ended)
+
+    async def _page(self, name: str, link: str, *, again: bool) -> Page[LogEntry]:
+        """The page at a place that was kept; from the beginning, when Inxmail does not accept that place any more."""
+        try:
+            return await self._desk.api.log(name, link)
+        except (Refused, MalformedInput) as failure:
+            if not again:
+                raise
+            log.warning("log is read from its beginning", extra={"log": name, "reason": str(failure)})
+            return await self._desk.api.log(name, self._desk.api.log_link(name))
 
     async def _take(self, name: str, page: Page[LogEntry], *, is_history: bool) -> None:
         if not page.items:
@@ -100,7 +111,7 @@ class Poller:
         await desk.outbox.tell_log(name)
         desk.outbox.wake()
 
-    async def _advance(self, name: str, page: Page[LogEntry], link: str) -> None:
+    async def _advance(self, name: str, page: Page[LogEntry]) -> None:
         """Keep the place: the records before it are stored at the broker."""
         following = page.next or page.upcoming
         known = self._cursors.get(name)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -159,7 +159,7 @@ class ClientWorld:
         return RING.mailbox_ref(self.client, email)
 
     def mutation(
-        self, email: str, *lists: ListWish, values: dict[str, Value] | None = None, counter: int | None = None
+        self, email: str, *lists: ListWish, values: Mapping[str, Value] | None = None, counter: int | None = None
     ) -> Mutation:
         self._counter += 1
         version = Version(1, counter or self._counter)
@@ -170,7 +170,7 @@ class ClientWorld:
             email=email,
             leader="C" * 32,
             claims=("C" * 32,),
-            values=values or {},
+            values=dict(values or {}),
             lists=lists,
             desired_hash=str(version).encode(),
             cause=Cause("test", 0, self._counter, datetime.now(UTC)),
@@ -269,6 +269,10 @@ class ClientWorld:
 
     async def dead_letters(self) -> list[DeadLetter]:
         return await self._decoded(catalogue.DEAD_LETTERS, DeadLetter)
+
+    async def later(self) -> None:
+        """Wait until what happens now has another date than what happened before: Inxmail's dates are whole seconds."""
+        await asyncio.sleep(1.1)
 
     async def rest_without(self, mutation: Mutation) -> None:
         """Wait until the worker has taken a mutation in and has nothing to do that it may do."""

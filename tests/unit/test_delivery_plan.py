@@ -158,8 +158,13 @@ def test_someone_who_left_comes_back_only_with_a_newer_proof(proof: datetime, al
     made = planned(known(mutation(wish(proof=proof)), on(Held.UNSUBSCRIBED)))
 
     assert bool(made.imports) is allowed
-    assert (made.refused == {"m": "member"}) is not allowed
-    assert not made.settlements
+    assert [each.settled.error for each in made.settlements] == ([] if allowed else ["held_unsubscribed"])
+
+
+def test_nobody_comes_back_without_any_proof() -> None:
+    made = planned(known(mutation(wish(proof=None)), on(Held.UNSUBSCRIBED, cause=OURS)))
+
+    assert made.settlements[0].settled.error == "held_unsubscribed"
 
 
 def test_an_objection_that_was_heard_keeps_a_mailbox_from_being_subscribed_and_the_rest_goes_on() -> None:
