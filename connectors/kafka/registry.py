@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Collection, Iterable
 from importlib import resources
+from time import monotonic
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,7 @@ OWN_COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 FOREIGN_COMPATIBILITY: Final = "NONE"
 """Debezium's subjects: a changed CRM column is ours to handle, and must never stop capture."""
 
+_LOOK_SECONDS: Final = 0.5
 _MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
 
@@ -44,9 +46,12 @@ class Registry:
     registry of ours would.
     """
 
-    def __init__(self, settings: KafkaSettings, *, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, settings: KafkaSettings, *, timeout_seconds: float = 10.0, patience_seconds: float = 12.0
+    ) -> None:
         self._base = settings.registry_url.rstrip("/") + settings.registry_path
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds)
+        self._patience_seconds = patience_seconds
         self._session: aiohttp.ClientSession | None = None
         self._ids: dict[str, int] = {}
         self._schemas: dict[int, codec.AvroSchema] = {}
@@ -107,11 +112,13 @@ class Registry:
     async def writer_schema(self, schema_id: int) -> codec.AvroSchema:
         """The schema with which a value was written.
 
+        An id that is not found is asked for again for `patience_seconds`: after a restart the registry answers before
+        it has read all of its own journal, and a record must not be parked for that.
         Raises: MalformedInput, when no schema has that id; Misconfigured, when the registry has lost its contents.
         """
         known = self._schemas.get(schema_id)
         if known is None:
-            answer = await self._found("GET", f"/schemas/ids/{schema_id}")
+            answer = await self._eventually(f"/schemas/ids/{schema_id}")
             if answer is None:
                 # An emptied registry would have every record of every topic parked.
                 if not await self._found("GET", f"/subjects/{subject_of('dead-letter')}/versions"):
@@ -132,6 +139,12 @@ class Registry:
         path = "/config" if contract is None else f"/config/{subject_of(contract)}"
         answer = await self._found("GET", path)
         return None if answer is None else str(answer.get("compatibilityLevel"))
+
+    async def _eventually(self, path: str) -> Any:
+        deadline = monotonic() + self._patience_seconds
+        while (answer := await self._found("GET", path)) is None and monotonic() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
+        return answer
 
     async def _put_compatibility(self, path: str, level: str) -> None:
         await self._ask("PUT", path, {"compatibility": level})
