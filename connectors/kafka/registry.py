@@ -142,7 +142,7 @@ class Registry:
 
     async def _eventually(self, path: str) -> Any:
         deadline = monotonic() + self._patience_seconds
-        while (answer := await self._found("GET", path)) is None and monotonic() < deadline:
+        while (answer := await self._found("GET", path)) is None and monotonic() < deadline:  # noqa: ASYNC110 # far side
             await asyncio.sleep(_LOOK_SECONDS)
         return answer
 
