@@ -20,7 +20,9 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def far_side(handler: Handler, *, allowed: Callable[[], float] = lambda: 5.0) -> AsyncIterator[InxmailClient]:
+async def far_side(
+    handler: Handler, *, allowed: Callable[[], float] = lambda: 5.0, places: int = 4
+) -> AsyncIterator[InxmailClient]:
     """A client of a server that answers everything with `handler`."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -31,7 +33,7 @@ async def far_side(handler: Handler, *, allowed: Callable[[], float] = lambda: 5
         base_url=f"http://127.0.0.1:{runner.addresses[0][1]}/c/rest/v1/", user="u", password=SecretStr("p")
     )
     try:
-        async with Transport(settings, Pace(10_000, 4, 0), allowed) as transport:
+        async with Transport(settings, Pace(10_000, places, 0), allowed) as transport:
             yield InxmailClient(transport)
     finally:
         await runner.cleanup()
@@ -146,10 +148,11 @@ async def test_an_import_is_sent_as_quoted_gzipped_csv() -> None:
         seen.update(query=dict(request.query), name=part.name, file=part.filename, data=await part.read(decode=False))
         return web.json_response({"id": 34, "state": "NEW"}, status=201)
 
+    async def people() -> list[tuple[str, str]]:
+        return [("a@example.com", 'Bad "Ems"; Kur'), ("b@example.com", "")]
+
     async with far_side(answer) as api:
-        started = await api.start_import(
-            7, resubscribe=False, columns=["Ort"], rows=[("a@example.com", 'Bad "Ems"; Kur'), ("b@example.com", "")]
-        )
+        started = await api.start_import(7, resubscribe=False, columns=["Ort"], rows=people)
 
     assert started.id == 34
     assert (seen["query"], seen["name"], seen["file"]) == (
@@ -167,7 +170,34 @@ async def test_an_import_without_a_list_asks_for_nothing_more() -> None:
         return web.json_response({"id": 1, "state": "NEW", "seen": dict(request.query)}, status=201)
 
     async with far_side(answer) as api:
-        assert (await api.start_import(None, resubscribe=False, columns=[], rows=[])).id == 1
+        assert (await api.start_import(None, resubscribe=False, columns=[], rows=nobody)).id == 1
+
+
+async def test_rows_are_asked_for_when_it_is_their_turn_and_may_stop_the_import() -> None:
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        await asyncio.sleep(0.1)
+        return page([], "inx:lists")
+
+    class Barred(Exception):
+        pass
+
+    async def barred() -> list[tuple[str]]:
+        assert asked == ["GET"], "the turn before has ended"
+        raise Barred
+
+    async with far_side(answer, places=1) as api, asyncio.TaskGroup() as tasks:
+        tasks.create_task(api.lists())
+        await asyncio.sleep(0.02)
+        with pytest.raises(Barred):
+            await api.start_import(7, resubscribe=True, columns=[], rows=barred)
+    assert asked == ["GET"]
+
+
+async def nobody() -> list[tuple[str]]:
+    return []
 
 
 async def cut(request: web.Request) -> web.StreamResponse:
@@ -181,7 +211,7 @@ async def test_a_connection_that_breaks_under_a_call_leaves_it_open_whether_it_w
         with pytest.raises(AnswerLost):
             await api.unsubscribe(7, "a@example.com")
         with pytest.raises(AnswerLost):
-            await api.start_import(7, resubscribe=False, columns=[], rows=[])
+            await api.start_import(7, resubscribe=False, columns=[], rows=nobody)
         with pytest.raises(Unavailable):
             await api.write_attributes(9, {"Ort": "Ems"})
         with pytest.raises(Unavailable):
@@ -194,7 +224,7 @@ async def test_an_answer_that_is_cut_off_after_a_call_was_carried_out_is_lost() 
 
     async with far_side(answer) as api:
         with pytest.raises(AnswerLost):
-            await api.start_import(7, resubscribe=False, columns=[], rows=[])
+            await api.start_import(7, resubscribe=False, columns=[], rows=nobody)
         with pytest.raises(Unavailable):
             await api.import_execution(34)
 
