@@ -7,6 +7,7 @@ import pytest
 
 from schemas.errors import Fenced, Unavailable
 from streams.delivery.leadership import Holder, Leadership
+from tests.world import eventually
 
 
 class Table:
@@ -73,8 +74,7 @@ async def test_a_database_that_is_away_is_borne_until_the_lease_runs_out() -> No
     lead = leadership(table, clock)
     await lead.acquire()
     keeping = asyncio.create_task(lead.keep())
-    while len(table.renews) > 1:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(table.renews) == 1, because="the first renewal failed")
     assert not keeping.done()
 
     clock.now += 31
