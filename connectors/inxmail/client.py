@@ -4,7 +4,7 @@ Every method raises PipelineError: Unavailable (not done), AnswerLost (perhaps d
 MalformedInput (an answer of unknown shape).
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, Generic, NamedTuple, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -119,16 +119,27 @@ class InxmailClient:
         return _decoded(answer, UnsubscriptionAnswer, what, repeatable=False).result
 
     async def start_import(
-        self, list_id: int | None, *, resubscribe: bool, columns: Sequence[str], rows: Iterable[Sequence[str]]
+        self,
+        list_id: int | None,
+        *,
+        resubscribe: bool,
+        columns: Sequence[str],
+        rows: Callable[[], Awaitable[Iterable[Sequence[str]]]],
     ) -> ImportExecution:
         """Hand in an import; it has no effect yet. Each row: the address, then a cell for each column.
+
+        The rows are asked for directly before they are sent, however long it had to wait for its turn.
 
         With a list, every row is subscribed, without, none is. `resubscribe` overrides that a person left: it needs a
         proof for every row. Taking people off the list before an import does not exist here.
         """
         query = {} if list_id is None else {"listId": str(list_id), "resubscribe": "true" if resubscribe else "false"}
         url = self._transport.url("imports/recipients", query)
-        answer = await self._transport.ask("POST", url, import_body(columns, rows))
+
+        async def body() -> Body:
+            return import_body(columns, await rows())
+
+        answer = await self._transport.ask("POST", url, body)
         return _decoded(answer, ImportExecution, "a new import", repeatable=False)
 
     async def import_execution(self, import_id: int) -> ImportExecution:

@@ -3,7 +3,7 @@
 Nothing is repeated here. What goes wrong leaves as a `PipelineError`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -25,6 +25,9 @@ class Body(NamedTuple):
 
     data: bytes
     content_type: str
+
+
+Prepare = Callable[[], Awaitable[Body]]
 
 
 class Transport:
@@ -66,7 +69,7 @@ class Transport:
         self,
         method: str,
         url: str,
-        body: Body | None = None,
+        body: Body | Prepare | None = None,
         *,
         repeatable: bool | None = None,
         urgency: Urgency = Urgency.DELIVERY,
@@ -74,19 +77,21 @@ class Transport:
         """The body of a successful answer to a request for `url` (made by `url`, or a link of the far side's).
 
         `repeatable`: whether sending it twice does no harm; by default true for GET alone. A connection that breaks
-        under a request that is not repeatable is AnswerLost.
+        under a request that is not repeatable is AnswerLost. A body that is still to be prepared is asked for when it
+        is this request's turn, directly before it is sent; what that raises, leaves, and nothing is sent.
         """
         assert self._session is not None, "use as a context manager"
         address = self._trusted(url)
         safe = method == "GET" if repeatable is None else repeatable
-        headers = {"Content-Type": body.content_type} if body else None
         async with self._pace.turn(urgency):
+            sent = await body() if callable(body) else body
+            headers = {"Content-Type": sent.content_type} if sent else None
             timeout = aiohttp.ClientTimeout(total=self._seconds_allowed())
             try:
                 async with self._session.request(
                     method,
                     address,
-                    data=body.data if body else None,
+                    data=sent.data if sent else None,
                     headers=headers,
                     timeout=timeout,
                     allow_redirects=False,

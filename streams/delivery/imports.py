@@ -48,6 +48,11 @@ _SETTLE_SECONDS: Final = 2.0
 _BLIND_WAIT_SECONDS: Final = 60.0
 """How long a lost import is taken to be under way where Inxmail does not list its imports."""
 
+
+class _NobodyLeft(Exception):
+    """The door let no row through."""
+
+
 Drain = Callable[[], Awaitable[None]]
 
 
@@ -120,11 +125,9 @@ class Imports:
         desk.look({row.mailbox for row in planned.rows} - {row.mailbox for row in rows})
         try:
             await desk.outbox.tell_calls([opened.op_id])
-            rows = await self._past_the_door(opened, rows)
-            if not rows:
-                await self._undone(opened, rows)
-                return
             execution = await self._post(opened, rows)
+        except _NobodyLeft:
+            await self._undone(opened, ())
         except AnswerLost as failure:
             log.warning("import answer lost", extra={"op_id": opened.op_id, "reason": str(failure)})
             desk.gate.failed(failure)
@@ -189,12 +192,18 @@ class Imports:
         allowed = door.may_resubscribe if opened.resubscribe else door.may_subscribe
         return allowed(wish, heard, self._desk.skew)
 
-    async def _post(self, opened: OpenImport, rows: Sequence[OpenRow]) -> ImportExecution:
+    async def _post(self, opened: OpenImport, rows: list[OpenRow]) -> ImportExecution:
         attributes = self._desk.directory.attributes
         names = [attributes[key].name for key in opened.columns]
-        cells = [(row.email, *(cell(row.values[key]) for key in opened.columns)) for row in rows]
+
+        async def let_through() -> list[tuple[str, ...]]:
+            passed = await self._past_the_door(opened, rows)
+            if not passed:
+                raise _NobodyLeft
+            return [(row.email, *(cell(row.values[key]) for key in opened.columns)) for row in passed]
+
         return await self._desk.api.start_import(
-            opened.list_id, resubscribe=opened.resubscribe, columns=names, rows=cells
+            opened.list_id, resubscribe=opened.resubscribe, columns=names, rows=let_through
         )
 
     async def _undone(self, opened: OpenImport, rows: Sequence[OpenRow]) -> None:
@@ -229,10 +238,14 @@ class Imports:
         """Nobody knows whether it was accepted: wait until nothing unknown is under way, then read its rows."""
         began = self._clock()
         interval = self._desk.settings.import_poll_seconds
+        # One that overrides opt-outs must surely not begin when its rows have been read.
+        settle_seconds = (
+            max(_SETTLE_SECONDS, self._desk.settings.timeout_seconds) if opened.resubscribe else _SETTLE_SECONDS
+        )
         while True:
             waited = self._clock() - began
             running = await self._desk.gate.insist(self._unknown_running)
-            settled = waited >= (_SETTLE_SECONDS if running is not None else _BLIND_WAIT_SECONDS)
+            settled = waited >= (settle_seconds if running is not None else _BLIND_WAIT_SECONDS)
             if not running and settled:
                 break
             if waited > self._desk.settings.import_deadline_seconds:

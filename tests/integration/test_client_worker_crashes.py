@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from connectors.store.ledger import LeaseTable, Ledger, open_pool
 from schemas.errors import Fenced
 from schemas.mutations import Held, Want
 from streams.settings import LeaseSettings
@@ -189,6 +190,33 @@ async def test_whoever_leaves_before_a_resubscribing_import_is_sent_is_heard_at_
         assert await world.state(ANN) == "UNSUBSCRIBED"
 
 
+async def test_whoever_leaves_while_a_resubscribing_import_waits_for_its_turn_is_heard_at_the_door(
+    new_client: NewClient,
+) -> None:
+    async with new_client(max_in_flight=2) as world:  # one place for deliveries, one for the logs
+        await world.put("bea@verteiler.example", (LIST, "SUBSCRIBED"))
+        await world.started()
+        await world.delivered(world.mutation(ANN, wish()))
+        await world.delivered(world.mutation(ANN, wish(Want.UNSUBSCRIBED, rule="withdrawn")))
+        before = await posts(world)
+        await world.fault("delay", method="PATCH", path="/recipients/*", seconds=3)
+        await world.want(world.mutation("bea@verteiler.example", wish(), values={"20": "Bea"}))
+        await world.want(world.mutation(ANN, wish()))
+        intended = "select true from sync.open_import where client = $1 and resubscribe and phase = 'intended'"
+        await eventually(lambda: world.pool.fetchval(intended, world.client), because="the import waits for its turn")
+        await world.control.person("unsubscribe-by-link", LIST, ANN)
+        await eventually(
+            lambda: world.pool.fetchval(
+                "select true from sync.open_import where client = $1 and resubscribe and outcome = 'undone'",
+                world.client,
+            ),
+            because="the door turned the import back",
+        )
+
+        assert await posts(world) == before
+        assert await world.state(ANN) == "UNSUBSCRIBED"
+
+
 # single calls
 
 
@@ -328,3 +356,26 @@ async def test_nobody_is_subscribed_before_the_logs_were_drained(world: ClientWo
     await world.rest_without(mutation)
 
     assert await world.writes() == []
+
+
+async def test_a_leader_that_froze_inside_a_transaction_does_not_keep_the_next_one_out(world: ClientWorld) -> None:
+    pool = await open_pool(world.dsn, idle_seconds=0.5)
+    table = LeaseTable(pool, world.client)
+    epoch = await table.acquire("frozen", 0.2, [])
+    assert epoch is not None
+    inside = asyncio.Event()
+
+    async def freeze() -> None:
+        async with Ledger(pool, world.client, epoch).transaction() as books:
+            inside.set()
+            await asyncio.sleep(3)
+            await books.deliveries.dirty()
+
+    frozen = asyncio.create_task(freeze())
+    await inside.wait()
+    await asyncio.sleep(0.3)  # the lease runs out
+    assert await asyncio.wait_for(table.acquire("next", 5, []), 5) == epoch + 1
+
+    await asyncio.wait([frozen])
+    assert isinstance(frozen.exception(), Fenced)
+    pool.terminate()
