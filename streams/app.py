@@ -18,6 +18,7 @@ from typing import Any
 import faust
 import uvloop
 from mode.supervisors import CrashingSupervisor
+from prometheus_client import Histogram
 
 from connectors.kafka.records import Message
 from streams.telemetry import Health, serve_health
@@ -89,14 +90,23 @@ def build_app(flow: Flow, *, bootstrap: str, instance: str, health: Health, tele
     )
     source = app.topic(*flow.topics, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
+    records = Histogram(
+        "verteiler_batch_records", "Records of a batch.", ("flow",), buckets=(1, 10, 30, 100, 300, 1000)
+    ).labels(flow.name)
+    seconds = Histogram("verteiler_batch_seconds", "From a batch to its acknowledgement.", ("flow",)).labels(flow.name)
+    opened = asyncio.Event()
+
     async def run(stream: Any) -> None:
         apply = await flow.start()
-        health.ready = True
+        opened.set()
+        health.ready = "assigned" in health.detail
         async for events in stream.noack().noack_take(flow.batch, within=flow.within_seconds):
             health.begin()
-            await apply([event.message for event in events])  # a failure ends the process: nothing is acknowledged
-            for event in events:
-                await stream.ack(event)
+            records.observe(len(events))
+            with seconds.time():
+                await apply([event.message for event in events])  # a failure ends the process: nothing is acknowledged
+                for event in events:
+                    await stream.ack(event)
             health.end()
 
     run.__name__ = flow.name
@@ -104,6 +114,7 @@ def build_app(flow: Flow, *, bootstrap: str, instance: str, health: Health, tele
 
     async def on_assigned(_: Any, assigned: Any = None, **kwargs: Any) -> None:
         health.detail["assigned"] = len(assigned or ())
+        health.ready = opened.is_set()
 
     app.on_partitions_assigned.connect(on_assigned, weak=False)
 
