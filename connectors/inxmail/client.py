@@ -125,6 +125,7 @@ class InxmailClient:
         resubscribe: bool,
         columns: Sequence[str],
         rows: Callable[[], Awaitable[Iterable[Sequence[str]]]],
+        urgency: Urgency = Urgency.DELIVERY,
     ) -> ImportExecution:
         """Hand in an import; it has no effect yet. Each row: the address, then a cell for each column.
 
@@ -139,7 +140,7 @@ class InxmailClient:
         async def body() -> Body:
             return import_body(columns, await rows())
 
-        answer = await self._transport.ask("POST", url, body)
+        answer = await self._transport.ask("POST", url, body, urgency=urgency)
         return _decoded(answer, ImportExecution, "a new import", repeatable=False)
 
     async def import_execution(self, import_id: int) -> ImportExecution:

@@ -125,7 +125,7 @@ class Deliveries:
         await self._connection.execute(_SQL["put_lists"], self._client, *_columns(rows))
 
     async def put_values(self, values: Mapping[str, Values]) -> None:
-        """What was written and accepted: mailbox → values."""
+        """What was written and accepted (mailbox → values): look at these mailboxes, and tell."""
         if values:
             encoded = [as_json(written) for written in values.values()]
             await self._connection.execute(_SQL["put_values"], self._client, list(values), encoded)

@@ -110,8 +110,10 @@ on conflict (client, mailbox, list_id) do update
    set state = excluded.state, cause = excluded.cause, since = excluded.since, claims = excluded.claims
 
 -- put_values --
--- $2 mailboxes, $3 values by attribute id. What was written and accepted.
-update sync.delivery held set held_values = held.held_values || given.held_values::jsonb
+-- $2 mailboxes, $3 values by attribute id. What was written and accepted: to be looked at, and to be told.
+update sync.delivery held
+   set held_values = held.held_values || given.held_values::jsonb, dirt = held.dirt + 1,
+       revision = held.revision + 1, changed_at = clock_timestamp()
 from unnest($2::text[], $3::text[]) as given (mailbox, held_values)
 where held.client = $1 and held.mailbox = given.mailbox
 

@@ -147,10 +147,10 @@ class Aftermath:
                     and not _is_unknown(held[row.mailbox], opened.list_id)
                 ]
                 await books.deliveries.put_lists(states)
-            await books.deliveries.put_values({mailbox: written for mailbox, written in values.items() if written})
+            await books.deliveries.put_values(values)
             await books.deliveries.put_refusals(_refusals(opened, judged))
             await books.calls.end_import(opened.op_id, CallState.DONE, failures)
-            await books.deliveries.touch({row.mailbox: row.email for row in rows})
+            await books.deliveries.touch({row.mailbox: row.email for row in rows if row.mailbox not in values})
         log.info(
             "import completed",
             extra={"op_id": opened.op_id, "list_id": opened.list_id, "rows": len(rows), "failed": len(failures)},

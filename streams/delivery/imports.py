@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from connectors.inxmail.pace import Urgency
 from schemas.delivery import (
     MAILBOX,
     NO_LIST,
@@ -45,12 +46,18 @@ _OVERDUE_POLL_SECONDS: Final = 30.0
 _REST_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 2.0
 """How long an import that was sent by a dead process may take to become visible."""
+_FRESH_SECONDS: Final = 1.0
+"""How old the last reading of the log may be when an import is sent that overrides opt-outs."""
 _BLIND_WAIT_SECONDS: Final = 60.0
 """How long a lost import is taken to be under way where Inxmail does not list its imports."""
 
 
-class _NobodyLeft(Exception):
-    """The door let no row through."""
+class _NothingToSend(Exception):
+    """The door let no row through, or the plan is out of date."""
+
+
+class _Stale(Exception):
+    """The log was read too long ago."""
 
 
 Drain = Callable[[], Awaitable[None]]
@@ -76,6 +83,7 @@ class Imports:
         self._aftermath = Aftermath(desk, reader)
         self._failures: Counter[int] = Counter()
         self._resting: dict[int, float] = {}
+        self._heard_at = clock()
         self.most_rows = desk.settings.import_rows
         """Rows in one file; halves when the far side finds it too large."""
         self.overdue: set[str] = set()
@@ -112,7 +120,7 @@ class Imports:
         await desk.gate.passage()
         try:
             if planned.resubscribe:
-                await self._drain()
+                await self._hear()
             opened, rows = await self._intend(planned)
         except PipelineError as failure:
             desk.gate.failed(failure)
@@ -126,8 +134,8 @@ class Imports:
         try:
             await desk.outbox.tell_calls([opened.op_id])
             execution = await self._post(opened, rows)
-        except _NobodyLeft:
-            await self._undone(opened, ())
+        except _NothingToSend:
+            await self._undone(opened, rows)
         except AnswerLost as failure:
             log.warning("import answer lost", extra={"op_id": opened.op_id, "reason": str(failure)})
             desk.gate.failed(failure)
@@ -146,6 +154,11 @@ class Imports:
                 extra={"op_id": opened.op_id, "import_id": execution.id, "list_id": opened.list_id, "rows": len(rows)},
             )
             await self._finish(opened, execution.id)
+
+    async def _hear(self) -> None:
+        """Read the unsubscription log to its end."""
+        await self._drain()
+        self._heard_at = self._clock()
 
     async def _intend(self, planned: Import) -> tuple[OpenImport, list[OpenRow]]:
         desk = self._desk
@@ -193,18 +206,29 @@ class Imports:
         return allowed(wish, heard, self._desk.skew)
 
     async def _post(self, opened: OpenImport, rows: list[OpenRow]) -> ImportExecution:
+        """Send it, past the door. One that overrides opt-outs hears the log again if its turn was long in coming."""
         attributes = self._desk.directory.attributes
+        if not attributes.keys() >= set(opened.columns):
+            raise _NothingToSend  # an attribute is gone since: planned anew
         names = [attributes[key].name for key in opened.columns]
 
         async def let_through() -> list[tuple[str, ...]]:
+            if opened.resubscribe and self._clock() - self._heard_at > _FRESH_SECONDS:
+                raise _Stale
             passed = await self._past_the_door(opened, rows)
             if not passed:
-                raise _NobodyLeft
+                raise _NothingToSend
             return [(row.email, *(cell(row.values[key]) for key in opened.columns)) for row in passed]
 
-        return await self._desk.api.start_import(
-            opened.list_id, resubscribe=opened.resubscribe, columns=names, rows=let_through
-        )
+        urgency = Urgency.DELIVERY
+        while True:
+            try:
+                return await self._desk.api.start_import(
+                    opened.list_id, resubscribe=opened.resubscribe, columns=names, rows=let_through, urgency=urgency
+                )
+            except _Stale:
+                await self._hear()
+                urgency = Urgency.LOGS  # it has waited for its turn already
 
     async def _undone(self, opened: OpenImport, rows: Sequence[OpenRow]) -> None:
         """It was surely not carried out: planned anew."""
@@ -281,7 +305,7 @@ class Imports:
         self._failures.pop(opened.list_id or NO_LIST, None)
         try:
             if opened.resubscribe:
-                await gate.insist(self._drain)
+                await gate.insist(self._hear)
             judged = await gate.insist(lambda: self._aftermath.judged(opened, execution))
         except (Refused, MalformedInput) as failure:
             log.error(

@@ -133,10 +133,9 @@ class SingleCalls:
             raise
         else:
             async with self._desk.ledger.transaction() as books:
-                await books.deliveries.put_values({call.mailbox: written} if written else {})
+                await books.deliveries.put_values({call.mailbox: written})
                 await books.deliveries.put_refusals({call.mailbox: refusals} if refusals else {})
                 await books.calls.end(opened.op_id, CallState.DONE if written else CallState.REFUSED)
-                await books.deliveries.touch({call.mailbox: call.mutation.email})
             self._desk.outbox.wake()
 
     async def _written(

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any, Final
@@ -203,8 +204,9 @@ async def _sweep(desk: Desk) -> None:
 
 async def _show(desk: Desk, health: Health, poller: Poller, imports: Imports, deliverer: Deliverer) -> None:
     """Keep what /readyz shows up to date."""
+    health.stall_limit_seconds = max(60.0, 10 * desk.settings.poll_seconds)
     while True:
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         health.detail.update(
             paused=desk.gate.paused_because,
             failing=desk.gate.last_failure,
@@ -215,6 +217,8 @@ async def _show(desk: Desk, health: Health, poller: Poller, imports: Imports, de
             imports_overdue=len(imports.overdue),
             polled_seconds_ago=None if poller.polled_at is None else round(now - poller.polled_at, 1),
         )
+        # Alive means that the logs are read, or that it is known why they are not.
+        health.work_started = 0.0 if desk.gate.last_failure else poller.polled_at or 0.0
         health.last_progress = now
         await asyncio.sleep(_TELL_SECONDS)
 

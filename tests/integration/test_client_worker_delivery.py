@@ -93,15 +93,17 @@ async def test_whoever_should_leave_is_unsubscribed_and_it_is_known_as_ours(worl
     assert [event.op_id for event in (await world.unsubscriptions()).values()] == [effect.op_id]
 
 
-async def test_whoever_was_withdrawn_by_us_comes_back(world: ClientWorld) -> None:
-    await world.started()
-    await world.delivered(world.mutation(ANN, wish()))
-    await world.delivered(world.mutation(ANN, wish(Want.UNSUBSCRIBED, rule="withdrawn")))
-    [result] = await world.delivered(world.mutation(ANN, wish()))
+@pytest.mark.parametrize("max_in_flight", [1, 4])
+async def test_whoever_was_withdrawn_by_us_comes_back(new_client: NewClient, max_in_flight: int) -> None:
+    async with new_client(max_in_flight=max_in_flight) as world:
+        await world.started()
+        await world.delivered(world.mutation(ANN, wish()))
+        await world.delivered(world.mutation(ANN, wish(Want.UNSUBSCRIBED, rule="withdrawn")))
+        [result] = await world.delivered(world.mutation(ANN, wish()))
 
-    assert await world.state(ANN) == "SUBSCRIBED"
-    assert states(result.lists) == {LIST: "subscribed"}
-    assert (await world.writes())[-1]["query"] == {"listId": str(LIST), "resubscribe": "true"}
+        assert await world.state(ANN) == "SUBSCRIBED"
+        assert states(result.lists) == {LIST: "subscribed"}
+        assert (await world.writes())[-1]["query"] == {"listId": str(LIST), "resubscribe": "true"}
 
 
 async def test_whoever_left_comes_back_only_with_a_proof_that_is_newer(world: ClientWorld) -> None:
