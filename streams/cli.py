@@ -250,11 +250,15 @@ def inxmail(
         typer.Option(metavar="FILE", exists=True, dir_okay=False, help="JSON document: lists, attributes, behaviour."),
     ] = None,
     port: Port = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the account is kept between runs; without it, it starts anew."),
+    ] = None,
 ) -> None:
     """An Inxmail account over HTTP. Secrets come from INXMAIL_SIMULATOR_CREDENTIALS and …_CONTROL_TOKEN."""
     from streams.commands import simulate as command
 
-    command.inxmail(options, port)
+    command.inxmail(options, port, state)
 
 
 def main() -> None:

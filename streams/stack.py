@@ -166,6 +166,7 @@ class Stack:
 
     def _simulator(self, account: Account) -> ProcessSpec:
         options = self.home.config / f"simulator-{account.client}.json"
+        state = self.home.data / f"simulator-{account.client}.state"
         document = {"base_path": account.base_path}
 
         async def ready() -> bool:
@@ -173,7 +174,10 @@ class Stack:
 
         return ProcessSpec(
             name=f"simulator-{account.client}",
-            argv=_command("simulate", "inxmail", "--options", str(options), "--port", str(account.port)),
+            argv=_command(
+                *("simulate", "inxmail", "--options", str(options)),
+                *("--port", str(account.port), "--state", str(state)),
+            ),
             env={
                 CREDENTIALS_VARIABLE: json.dumps(account.credentials),
                 TOKEN_VARIABLE: account.control_token,

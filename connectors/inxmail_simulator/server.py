@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from email.utils import formatdate
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -17,6 +18,7 @@ import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from connectors.inxmail_simulator import memory
 from connectors.inxmail_simulator.budget import Draw
 from connectors.inxmail_simulator.call import PROBLEM, Answer, Call, Part, query_of
 from connectors.inxmail_simulator.clock import Clock
@@ -317,12 +319,16 @@ async def _half(request: web.BaseRequest, response: web.Response) -> web.StreamR
 
 
 @asynccontextmanager
-async def serving(options: SimulatorOptions, clock: Clock | None = None) -> AsyncIterator[tuple[Endpoint, Simulator]]:
-    """Answer on a port while the block runs.
+async def serving(
+    options: SimulatorOptions, clock: Clock | None = None, *, state: Path | None = None
+) -> AsyncIterator[tuple[Endpoint, Simulator]]:
+    """Answer on a port while the block runs. `state`: as in `run`, but kept by whoever asks for it.
 
-    Raises: Misconfigured, when the port is taken.
+    Raises: Misconfigured, when the port is taken or the file cannot be read.
     """
     simulator = Simulator(options, clock)
+    if state is not None:
+        memory.recall(simulator.world, state)
     runner = web.ServerRunner(web.Server(simulator.handle, access_log=None), shutdown_timeout=0.5)
     await runner.setup()
     carrier = asyncio.create_task(simulator.carry_on(), name="simulator imports")
@@ -344,20 +350,23 @@ async def serving(options: SimulatorOptions, clock: Clock | None = None) -> Asyn
         await runner.cleanup()
 
 
-async def run(options: SimulatorOptions, ready: Callable[[Endpoint], None]) -> None:
+async def run(options: SimulatorOptions, ready: Callable[[Endpoint], None], *, state: Path | None = None) -> None:
     """Serve until SIGTERM, SIGINT or cancellation; `ready` is called once, when requests are answered.
 
-    Raises: Misconfigured, when the port is taken.
+    `state`: the file from which the account is taken up and in which it is kept; None: it starts from the seeds.
+    Raises: Misconfigured, when the port is taken or the file cannot be read.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     try:
-        async with serving(options) as (endpoint, _):
+        async with serving(options, state=state) as (endpoint, simulator):
             log.info("simulator ready", extra={"port": endpoint.port})
             ready(endpoint)
             await stop.wait()
+        if state is not None:
+            memory.keep(simulator.world, state)
     finally:
         for name in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(name)

@@ -13,7 +13,7 @@ from schemas.errors import Misconfigured
 from streams.telemetry import configure_logging
 
 
-def inxmail(options: Path | None, port: int | None) -> None:
+def inxmail(options: Path | None, port: int | None, state: Path | None) -> None:
     """Serve until told to stop. The one line on standard output says where. Raises: Misconfigured."""
     configure_logging("INFO")
     given = {} if port is None else {"port": port}
@@ -21,7 +21,7 @@ def inxmail(options: Path | None, port: int | None) -> None:
         document = None if options is None else options.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{options} cannot be read ({error}); nothing was started") from error
-    uvloop.run(run(options_from(document, os.environ, **given), _announce))
+    uvloop.run(run(options_from(document, os.environ, **given), _announce, state=state))
 
 
 def _announce(endpoint: Endpoint) -> None:
