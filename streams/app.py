@@ -30,6 +30,9 @@ STALLED = 70
 STOP_OVERDUE = 75
 """Exit code of a process that was asked to stop and could not finish its batch."""
 
+GATHER_SECONDS = 0.25
+"""How long records are gathered while more of them wait already. A record that comes alone is never kept waiting."""
+
 Batch = Sequence[Any]  # Faust messages: topic, partition, offset, key, value, headers
 Apply = Callable[[Batch], Awaitable[None]]
 
@@ -100,14 +103,23 @@ def build_app(flow: Flow, *, bootstrap: str, instance: str, health: Health, tele
         apply = await flow.start()
         opened.set()
         health.ready = "assigned" in health.detail
+        gathered: list[Any] = []
+        gather_until = 0.0
         async for events in stream.noack().noack_take(flow.batch, within=flow.within_seconds):
+            if not gathered:
+                gather_until = time.monotonic() + GATHER_SECONDS
+            gathered += events
+            if stream.channel.queue.qsize() and len(gathered) < flow.batch and time.monotonic() < gather_until:
+                continue  # there is a backlog: one big batch costs a fraction of many small ones
             health.begin()
-            records.observe(len(events))
+            records.observe(len(gathered))
             with seconds.time():
-                await apply([event.message for event in events])  # a failure ends the process: nothing is acknowledged
-                for event in events:
+                # A failure ends the process: nothing is acknowledged.
+                await apply([event.message for event in gathered])
+                for event in gathered:
                     await stream.ack(event)
             health.end()
+            gathered = []
 
     run.__name__ = flow.name
     app.agent(source, name=flow.name, concurrency=1, supervisor_strategy=CrashingSupervisor)(run)
