@@ -102,14 +102,14 @@ async def _or_stop() -> AsyncIterator[None]:
         raise LedgerLost(f"{failure}; the worker stops, and nothing is lost: its next start goes on") from failure
 
 
-async def open_pool(dsn: str, *, idle_seconds: float) -> "asyncpg.Pool[asyncpg.Record]":
+async def open_pool(dsn: str, *, transaction_seconds: float) -> "asyncpg.Pool[asyncpg.Record]":
     """A small pool: one writer, a few readers. Raises: PipelineError.
 
-    idle_seconds: a transaction in which nothing happens for so long is ended by the database. A process that is frozen
-    inside one would otherwise keep the lease locked, and nobody could take over.
+    transaction_seconds: a transaction that takes longer is ended by the database. A process that is frozen inside one
+    would otherwise keep the lease locked, and nobody could take over.
     """
-    idle = {"idle_in_transaction_session_timeout": f"{int(idle_seconds * 1000)}ms"}
+    limit = {"transaction_timeout": f"{int(transaction_seconds * 1000)}ms"}
     async with translated():
         return await asyncpg.create_pool(
-            dsn, min_size=1, max_size=4, command_timeout=_COMMAND_SECONDS, server_settings=idle
+            dsn, min_size=1, max_size=4, command_timeout=_COMMAND_SECONDS, server_settings=limit
         )

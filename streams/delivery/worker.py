@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 LANE: Final = "normal"
 _SWEEP_SECONDS: Final = 30.0
 _TELL_SECONDS: Final = 1.0
-_LONGEST_IDLE_SECONDS: Final = 10.0
+_LONGEST_TRANSACTION_SECONDS: Final = 15.0
 _KEEP_SECONDS: Final = 3600.0
 """How long closed imports and told attribute writes are kept: an echo in a log comes within seconds."""
 
@@ -83,7 +83,7 @@ async def run(
         pool = await stack.enter_async_context(
             await open_pool(
                 settings.database.sync_dsn.get_secret_value(),
-                idle_seconds=min(_LONGEST_IDLE_SECONDS, settings.lease.ttl_seconds / 2),
+                transaction_seconds=min(_LONGEST_TRANSACTION_SECONDS, settings.lease.ttl_seconds / 2),
             )
         )
         leadership = Leadership(

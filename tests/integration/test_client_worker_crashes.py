@@ -359,7 +359,7 @@ async def test_nobody_is_subscribed_before_the_logs_were_drained(world: ClientWo
 
 
 async def test_a_leader_that_froze_inside_a_transaction_does_not_keep_the_next_one_out(world: ClientWorld) -> None:
-    pool = await open_pool(world.dsn, idle_seconds=0.5)
+    pool = await open_pool(world.dsn, transaction_seconds=0.5)
     table = LeaseTable(pool, world.client)
     epoch = await table.acquire("frozen", 0.2, [])
     assert epoch is not None
