@@ -115,6 +115,11 @@ class Visitor:
         """One request to the stand-in's control API; `path` begins with a slash. Gives the JSON answer."""
         return await self._ask(method, self._control + path, json=body, query=query, control=True)
 
+    async def subscribed(self) -> dict[int, int]:
+        """How many are subscribed to each list, by the stand-in's own count."""
+        state = await self.control("GET", "/state")
+        return {known["id"]: known["subscribed"] for known in state["lists"]}
+
     async def last_request(self) -> int:
         """The id of the newest request in the log."""
         return int((await self.control("GET", "/requests", query={"limit": "0"}))["last_id"])
