@@ -1,4 +1,4 @@
-"""What a CRM user does in the demonstration: change one person's town, and look at what the CRM says of a membership."""
+"""What a CRM user does in the demonstration: change one person's town, and look at what is said of a membership."""
 
 from collections.abc import Collection, Mapping
 
