@@ -28,6 +28,8 @@ SETTINGS: dict[str, str] = {
     "shared_buffers": "128MB",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
+    # Plans made while a table was empty are kept until it is analysed: a first load would run on them for a minute.
+    "autovacuum_naptime": "2s",
     "unix_socket_directories": "",  # loopback only, and no path that could be too long
     "listen_addresses": "127.0.0.1",
     "timezone": "UTC",
