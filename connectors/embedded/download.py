@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+import truststore
 from filelock import FileLock, Timeout
 from jgo.maven import MavenContext
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
@@ -160,6 +161,7 @@ class _Meter:
 
 def from_repository(base: str | None = None) -> Open:
     """Open a part at a Maven repository, from a byte offset; without an address, at the resolver's own default."""
+    truststore.inject_into_ssl()  # the machine's own certificate store, as its package clients use
     maven = MavenContext()
     address = base.rstrip("/") if base else next(iter(maven.remote_repos.values()))
 
