@@ -189,13 +189,16 @@ class ClientWorld:
         return [await self.answer(each, within_seconds=within_seconds) for each in mutations]
 
     async def answer(self, mutation: Mutation, *, within_seconds: float = 20) -> DeliveryResult:
-        async def found() -> DeliveryResult | None:
-            latest = (await self.results()).get(mutation.mailbox)
-            return latest if latest is not None and latest.version == mutation.version else None
-
-        result: DeliveryResult = await eventually(
-            found, within_seconds=within_seconds, because=f"a result for version {mutation.version}"
+        told = (
+            "select true from sync.delivery where client = $1 and mailbox = $2 and counter = $3 and revision = reported"
         )
+        await eventually(  # cheaper than reading the topic again and again
+            lambda: self.pool.fetchval(told, self.client, mutation.mailbox, mutation.version.counter),
+            within_seconds=within_seconds,
+            because=f"a result for version {mutation.version}",
+        )
+        result = (await self.results())[mutation.mailbox]
+        assert result.version == mutation.version
         return result
 
     # what came out

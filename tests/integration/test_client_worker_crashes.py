@@ -328,7 +328,7 @@ async def test_a_worker_that_was_frozen_and_runs_again_sends_nothing(new_client:
         after = await world.control("GET", "/counters")
 
         assert zombie.returncode != 0
-        assert "Fenced" in said
+        assert "Fenced" in said or "LedgerLost" in said  # the latter when it froze inside a transaction
         assert after["writes"] == before["writes"]
 
 
