@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
+from schemas import causes
 from schemas.delivery import CallState, Expectation
 from schemas.facts import ListEvent, Meaning, SubscriptionEvent, meaning_of
 from schemas.mutations import Held, HeldList
-from streams.delivery import causes
 
 DUPLICATE_TYPES: Final = frozenset({"DUPLICATE_UNSUBSCRIPTION", "DUPLICATE_SUBSCRIPTION"})
 _TICK: Final = timedelta(seconds=1)

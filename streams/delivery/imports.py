@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from connectors.inxmail.pace import Urgency
+from schemas.causes import is_ours
 from schemas.delivery import (
     MAILBOX,
     NO_LIST,
@@ -30,7 +31,6 @@ from schemas.inxmail import ImportExecution, ImportState
 from schemas.mutations import Held, Want
 from streams.delivery import outcomes
 from streams.delivery.aftermath import Aftermath
-from streams.delivery.causes import is_ours
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.delivery.plan import Import

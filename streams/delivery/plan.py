@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import msgspec
 
+from schemas.causes import is_ours
 from schemas.delivery import (
     MAILBOX,
     NO_LIST,
@@ -22,7 +23,6 @@ from schemas.delivery import (
 )
 from schemas.inxmail import Attribute
 from schemas.mutations import Held, HeldList, ListWish, Mutation, Outcome, Want
-from streams.delivery.causes import is_ours
 from streams.delivery.values import ATTRIBUTE_UNKNOWN, Unfit, canonical
 from streams.mailbox import door
 

@@ -9,12 +9,13 @@ from typing import Final, NamedTuple
 from connectors.inxmail.client import Page
 from connectors.store.delivery import ReadRecipient
 from connectors.store.ledger import Books
+from schemas import causes
 from schemas.delivery import HeldMailbox
 from schemas.errors import MalformedInput, Refused
 from schemas.facts import Cursor
 from schemas.inxmail import Recipient
 from schemas.mutations import Held, HeldList
-from streams.delivery import causes, hearing
+from streams.delivery import hearing
 from streams.delivery.desk import Desk
 from streams.delivery.values import Unfit, canonical
 

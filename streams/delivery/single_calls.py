@@ -3,12 +3,13 @@
 import logging
 from typing import NamedTuple
 
+from schemas import causes
 from schemas.delivery import MAILBOX, CallState, Refusal, attribute_scope, list_scope, version_text
 from schemas.errors import AnswerLost, PipelineError, Refused
 from schemas.ids import gguid_of
 from schemas.inxmail import AttributeValue
 from schemas.mutations import Held, HeldList, Mutation
-from streams.delivery import causes, hearing, outcomes
+from streams.delivery import hearing, outcomes
 from streams.delivery.desk import Desk
 from streams.delivery.plan import Patch, Unsubscribe
 from streams.delivery.reader import Reader

@@ -5,13 +5,12 @@ worker itself has heard, directly before the call, so that an opt-out still on i
 """
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from schemas.facts import ListEvent, Meaning, meaning_of
 from schemas.mutations import Evidence, Held, HeldList, ListWish, Want
+from streams.mailbox.evidence import ALWAYS, beats
 
-_ALWAYS = datetime.max.replace(tzinfo=UTC)
-"""The time of an objection that names none: no proof is newer."""
 _AGAINST = frozenset({Meaning.UNSUBSCRIBED, Meaning.LEAVING, Meaning.UNKNOWN})
 """She left; she tried to; or an entry of the unsubscription log that we cannot read."""
 
@@ -25,7 +24,7 @@ def may_subscribe(wish: ListWish, heard: Iterable[Evidence], skew: timedelta) ->
     if wish.want is not Want.SUBSCRIBED:
         return False
     proof = wish.proof
-    return all(proof is not None and _beats(proof, objection, skew) for objection in heard)
+    return all(beats(proof, objection, skew) for objection in heard)
 
 
 def may_resubscribe(wish: ListWish, heard: Iterable[Evidence], skew: timedelta) -> bool:
@@ -47,13 +46,8 @@ def objections(
         if event.op_id is None and meaning_of(event) in _AGAINST and _concerns(event, list_id)
     ]
     if held is not None and held.state is Held.UNSUBSCRIBED and not is_ours:
-        found.append(Evidence(held.cause or "held", held.since or _ALWAYS))
+        found.append(Evidence(held.cause or "held", held.since or ALWAYS))
     return found
-
-
-def _beats(proof: Evidence, objection: Evidence, skew: timedelta) -> bool:
-    # The skew is taken from the proof: an objection of unknown time has the last representable instant.
-    return proof.at - skew > objection.at
 
 
 def _concerns(event: ListEvent, list_id: int) -> bool:

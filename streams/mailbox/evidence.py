@@ -5,20 +5,24 @@ Read only from `consent`, `suppression` and Inxmail's logs: a state that can be 
 
 import fnmatch
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from schemas.causes import is_ours
 from schemas.facts import ListEvent, Meaning, SubscriptionEvent, UnsubscriptionEvent, meaning_of
 from schemas.mutations import Evidence, Held, HeldList
 from schemas.smartwe import Binding, Consent, Suppression
-from streams.delivery.causes import is_ours
 
 _OBJECTIONS = frozenset({"withdrawal", "objection"})
 _PROOFS = frozenset(
     {"doi", "written", "single_opt_in", "existing_customer", "contract", "imported_unproven", "manual_inxmail"}
 )
 _BLOCKS = frozenset({"complaint", "blacklist", "legal", "erasure"})
+
+
+ALWAYS = datetime.max.replace(tzinfo=UTC)
+"""The time of an objection that names none: no proof is newer."""
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -104,8 +108,8 @@ def objections(record: Record, scope: Scope, held: HeldList | None, *, at: datet
     Being found unsubscribed without a call of ours is an objection too: what the log no longer tells, the state does.
     """
     found = list(_consented_away(record.consents, scope))
-    if held is not None and held.state is Held.UNSUBSCRIBED and held.since is not None and not is_ours(held.cause):
-        found.append(Evidence(f"held:{held.list_id}", held.since))
+    if held is not None and held.state is Held.UNSUBSCRIBED and not is_ours(held.cause):
+        found.append(Evidence(f"held:{held.list_id}", held.since or ALWAYS))
     found += [
         Evidence(suppression.gguid, suppression.since)
         for suppression in _active(record.suppressions, scope, at)
@@ -206,7 +210,8 @@ def matches(suppression: Suppression, email: str) -> bool:
 
 def beats(proof: Evidence | None, objection: Evidence | None, skew: timedelta) -> bool:
     """Whether the proof is newer than the objection by more than two clocks may differ."""
-    return proof is not None and (objection is None or proof.at > objection.at + skew)
+    # The skew is taken from the proof: an objection that names no time has the last instant there is.
+    return proof is not None and (objection is None or proof.at - skew > objection.at)
 
 
 def _order(evidence: Evidence) -> tuple[datetime, str]:
