@@ -120,7 +120,7 @@ async def load(
     try:
         while not loading.done():
             await arrivals.look()
-            await asyncio.wait((loading,), timeout=0.1)
+            await asyncio.wait((loading,), timeout=0.25)
         loading.result()
     finally:
         loading.cancel()
@@ -133,7 +133,7 @@ async def load(
             if not differences(expected, await sides.actual()):
                 return round(seen_at - began, 2)
             await asyncio.sleep(1.0)  # a comparison costs a dozen requests of the visitor's budget
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
     return None
 
 
