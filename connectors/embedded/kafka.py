@@ -91,7 +91,7 @@ class Kafka:
         self.data.mkdir(parents=True, exist_ok=True)
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = self._java(
-            "kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", cluster, "--config", str(self.config)
+            "kafka.tools.StorageTool", "format", "--standalone", f"--cluster-id={cluster}", "--config", str(self.config)
         )
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
