@@ -5,7 +5,7 @@ and the pipeline. Every process gets only the addresses and secrets that it need
 import json
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -228,9 +228,18 @@ class Stack:
         return f"postgresql://{role}:{password}@{services.postgres_host}:{services.postgres_port}/{database}"
 
 
-def arranged(home: Home, plan: Plan, services: Endpoints, environment: Mapping[str, str], draw: random.Random) -> Stack:
+def arranged(
+    home: Home,
+    plan: Plan,
+    services: Endpoints,
+    environment: Mapping[str, str],
+    draw: random.Random,
+    *,
+    taken: Collection[int],
+) -> Stack:
     """The stack of a plan: ports as they were last time where they are free, secrets made once for each home.
 
+    taken: the ports of the services, which may not listen yet.
     Raises: Misconfigured, when the environment sets what only `up` can know.
     """
     names = [
@@ -245,7 +254,7 @@ def arranged(home: Home, plan: Plan, services: Endpoints, environment: Mapping[s
         before = msgspec.json.decode(remembered.read_bytes(), type=dict[str, int])
     except (FileNotFoundError, msgspec.DecodeError):
         before = {}
-    chosen = ports.choose(dict.fromkeys([*simulators, *names]), before, draw)
+    chosen = ports.choose(dict.fromkeys([*simulators, *names]), before, draw, without=taken)
     home.write_private(remembered, msgspec.json.encode(before | chosen))
     accounts = tuple(
         Account(

@@ -40,7 +40,7 @@ async def run(
         await _fetch(embedded, fetching)
         say("starting PostgreSQL, Kafka, registry and Connect")
         services, endpoints = embedded.specs(random.Random())
-        stack = arranged(home, plan, endpoints, environment, random.Random())
+        stack = arranged(home, plan, endpoints, environment, random.Random(), taken=embedded.ports.values())
         stack.write_settings()
         await _bring_up(supervisor, stack, services, say)
         pids.stack = stack

@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import psutil
 
@@ -13,9 +13,16 @@ from schemas.errors import Misconfigured
 _FIRST, _LAST = 20_000, 30_000
 
 
-def choose(named: Mapping[str, int | None], before: Mapping[str, int], draw: random.Random) -> dict[str, int]:
+def choose(
+    named: Mapping[str, int | None],
+    before: Mapping[str, int],
+    draw: random.Random,
+    *,
+    without: Collection[int] = (),
+) -> dict[str, int]:
     """A port for each name: the named one, else the one it had before if free, else any free one.
 
+    `without`: ports that others will use and may not have taken yet.
     Raises: Misconfigured, naming every named port that is taken.
     """
     taken = [f"port {port} ({name})" for name, port in named.items() if port is not None and not is_free(port)]
@@ -26,10 +33,10 @@ def choose(named: Mapping[str, int | None], before: Mapping[str, int], draw: ran
         earlier = before.get(name)
         if port is not None:
             chosen[name] = port
-        elif earlier is not None and earlier not in chosen.values() and is_free(earlier):
+        elif earlier is not None and earlier not in (*chosen.values(), *without) and is_free(earlier):
             chosen[name] = earlier
         else:
-            chosen[name] = _any_free(draw, {*chosen.values(), *(port for port in named.values() if port)})
+            chosen[name] = _any_free(draw, {*without, *chosen.values(), *(port for port in named.values() if port)})
     return chosen
 
 

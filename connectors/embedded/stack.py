@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,8 @@ class EmbeddedStack:
     def __init__(self, home: Home, settings: EmbeddedSettings) -> None:
         self.home = home
         self.settings = settings
+        self.ports: Mapping[str, int] = {}
+        """Every port that a service uses or will use; known from `specs` on."""
 
     def fetch(self, report: Report) -> None:
         """Download and verify what is missing. Blocks. Raises: Unavailable, Misconfigured."""
@@ -79,7 +82,7 @@ class EmbeddedStack:
         """
         refuse_names(self.home.root, self.settings.cache)
         check_space(self.home.root)
-        port = self._ports(draw)
+        self.ports = port = self._ports(draw)
         parts = fetched(locked_parts(), self.settings.cache)
         temp = self.home.data / "tmp"
         shutil.rmtree(temp, ignore_errors=True)  # native libraries of Java programs that were killed
