@@ -1,6 +1,7 @@
 """`up` from nothing to ready, and until it is told to stop: services, then what must exist, then the pipeline."""
 
 import asyncio
+import os
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +11,7 @@ from connectors.embedded.download import Progress
 from connectors.embedded.home import Home
 from connectors.embedded.process import ProcessSpec
 from connectors.embedded.stack import EmbeddedStack
-from connectors.embedded.supervisor import Event, Supervisor, supervising
+from connectors.embedded.supervisor import SELF, Event, Supervisor, supervising
 from connectors.smartwe.clients import ensure_clients
 from schemas.errors import Unavailable
 from streams.provisioning import provision_bus, provision_capture, provision_databases
@@ -44,8 +45,8 @@ async def run(
         stack.write_settings()
         await _bring_up(supervisor, stack, services, say)
         pids.stack = stack
-        home.write_endpoints(stack.endpoints(supervisor.pids()))
-        ready(stack.endpoints(supervisor.pids()))
+        home.write_endpoints(stack.endpoints(_pids(supervisor)))
+        ready(stack.endpoints(_pids(supervisor)))
         await supervisor.until_stopped()
 
 
@@ -104,4 +105,8 @@ class _Pids:
 
     def changed(self, event: Event) -> None:
         if self.stack is not None and self.supervisor is not None and event.what in ("starting", "ended"):
-            self._home.write_endpoints(self.stack.endpoints(self.supervisor.pids()))
+            self._home.write_endpoints(self.stack.endpoints(_pids(self.supervisor)))
+
+
+def _pids(supervisor: Supervisor) -> dict[str, int]:
+    return {SELF: os.getpid(), **supervisor.pids()}

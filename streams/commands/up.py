@@ -113,6 +113,8 @@ def leave_running(home: Home, plan: Plan) -> None:
 
         def report(state: State) -> None:
             status.update(state.phase)
+            if not errors.is_terminal:
+                errors.print(state.phase)
 
         detach(argv, home, seconds=_READY_SECONDS, report=report)
 
