@@ -195,6 +195,7 @@ class Stack:
             **self._identity(),
             **own,
             "VERTEILER_TELEMETRY_PORT": str(port),
+            "TMPDIR": str(self.home.data / "tmp"),  # Faust's folder: nothing is left elsewhere
         }
         if words[0] == "client":
             environment = {**_of_client(self.inherited, words[1]), **environment}
