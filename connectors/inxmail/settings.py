@@ -15,6 +15,12 @@ class InxmailSettings(BaseModel):
     max_in_flight: int = Field(4, ge=1, description="Most requests under way at once.")
     timeout_seconds: float = Field(20.0, description="Total time of one request; must stay below the lease.")
     poll_seconds: float = Field(2.0, description="Interval of the event logs.")
+    subscribe_grace_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="How long a wish to subscribe rests before it is sent, so that an objection committed with the"
+        " proof, but read after it, still comes in time.",
+    )
     bulk_threshold: int = Field(20, ge=0, description="Up to this many dirty mailboxes are written by single calls.")
     import_rows: int = Field(20_000, ge=1, description="Most rows in one import file.")
     import_poll_seconds: float = Field(0.5, description="First interval at which an import's state is read; grows.")

@@ -91,9 +91,11 @@ class Deliverer:
             desk.gate.failed(failure)
             desk.look(mailboxes)
             return
+        resting = self._resting(mailboxes)
         made = plan(
             held,
             desk.directory.attributes,
+            resting=resting,
             busy_lists=self._imports,
             bulk_threshold=desk.settings.bulk_threshold,
             import_rows=self._imports.most_rows,
@@ -102,6 +104,17 @@ class Deliverer:
         by_mailbox = {each.mailbox: each for each in held}
         await self._settle(made, by_mailbox)
         self._begin(made, by_mailbox)
+
+    def _resting(self, mailboxes: Sequence[str]) -> frozenset[str]:
+        """Those whose wish to subscribe is too young to be sent; they are looked at again when it is not."""
+        loop, fresh = asyncio.get_running_loop(), self._desk.fresh
+        resting = {mailbox: until for mailbox in mailboxes if (until := fresh.get(mailbox, 0.0)) > loop.time()}
+        for mailbox in mailboxes:
+            if mailbox not in resting:
+                fresh.pop(mailbox, None)
+        if resting:
+            loop.call_at(max(resting.values()), self._desk.look, tuple(resting))
+        return frozenset(resting)
 
     async def _met(self, held: Sequence[HeldMailbox]) -> bool:
         """Get to know what these mailboxes name for the first time; whether something was read for that."""

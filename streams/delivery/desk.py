@@ -44,6 +44,8 @@ class Desk:
     positions: Positions = field(default_factory=Positions)
     may_subscribe: bool = False
     """Whether the lane has reached the end it had at start, and the logs were drained by this leader."""
+    fresh: dict[str, float] = field(default_factory=dict)
+    """Mailbox → the instant, by the loop's clock, until which a new wish to subscribe it rests."""
     awake: asyncio.Event = field(default_factory=asyncio.Event)
 
     def look(self, mailboxes: Iterable[str]) -> None:

@@ -3,14 +3,14 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
 from connectors.kafka.consumer import LaneConsumer
 from connectors.kafka.records import Message
 from connectors.kafka.registry import Decoder
 from schemas.errors import MalformedInput, Unavailable
-from schemas.mutations import Mutation
+from schemas.mutations import Mutation, Want
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.parking import Parking
@@ -63,7 +63,15 @@ class Lane:
         if newest:
             async with self._desk.ledger.transaction() as books:
                 changed = await books.deliveries.want(list(newest.values()))
+            self._let_rest([newest[mailbox] for mailbox in changed])
             self._desk.look(changed)
+
+    def _let_rest(self, mutations: Iterable[Mutation]) -> None:
+        """Proof and objection of one transaction lie in different partitions: the second may still be on its way."""
+        until = asyncio.get_running_loop().time() + self._desk.settings.subscribe_grace_seconds
+        for mutation in mutations:
+            if any(wish.want is Want.SUBSCRIBED for wish in mutation.lists):
+                self._desk.fresh[mutation.mailbox] = until
 
     def _read(self, message: Message) -> Mutation:
         mutation = self._decoder.decode_as(message.value or b"", Mutation)

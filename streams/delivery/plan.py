@@ -99,13 +99,15 @@ def plan(
     bulk_threshold: int,
     import_rows: int,
     skew: timedelta,
+    resting: Container[str] = frozenset(),
 ) -> Plan:
     """The calls for these mailboxes, objections first.
 
+    resting: mailboxes that are not to be subscribed to anything yet; everything else is done for them.
     attributes: by id as decimal text. busy_lists: where an import is under way (NO_LIST for attributes alone): another
     has to wait. Up to `bulk_threshold` mailboxes have their attributes written singly.
     """
-    views = [_View(held, attributes, skew) for held in mailboxes]
+    views = [_View(held, attributes, skew, rests=held.mailbox in resting) for held in mailboxes]
     singly = sum(view.is_patch and not view.must_read for view in views) <= bulk_threshold
     calls: list[Unsubscribe | Patch] = []
     groups: dict[tuple[int, bool, tuple[str, ...]], list[OpenRow]] = {}
@@ -164,8 +166,11 @@ def _imports(
 class _View:
     """One mailbox: what differs, and what may be done about it."""
 
-    def __init__(self, held: HeldMailbox, attributes: Mapping[str, Attribute], skew: timedelta) -> None:
+    def __init__(
+        self, held: HeldMailbox, attributes: Mapping[str, Attribute], skew: timedelta, *, rests: bool = False
+    ) -> None:
         self.held = held
+        self._rests = rests
         self._skew = skew
         self._desired = held.desired
         self._wanted: dict[str, str | None] = {}
@@ -248,6 +253,9 @@ class _View:
             )
 
     def _judge_joining(self, wish: ListWish, held: HeldList | None) -> None:
+        if self._rests:
+            self._waits = True
+            return
         if self._mailbox_error is not None:
             return
         if self._is_missing(wish):

@@ -345,6 +345,7 @@ async def client_world(bus: Bus, dsn: str, **options: Any) -> AsyncIterator[Clie
             **{
                 "requests_per_minute": 100_000,
                 "poll_seconds": 0.3,
+                "subscribe_grace_seconds": 0,
                 "import_poll_seconds": 0.05,
                 "timeout_seconds": 4,
                 **options,

@@ -65,7 +65,13 @@ def on(state: Held, list_id: int = 7, **facts: Any) -> HeldList:
     return HeldList(list_id, state, **{"cause": "read", "since": NOON, **facts})
 
 
-def planned(*mailboxes: HeldMailbox, busy: set[int] | None = None, threshold: int = 20, most: int = 1000) -> Plan:
+def planned(
+    *mailboxes: HeldMailbox,
+    busy: set[int] | None = None,
+    threshold: int = 20,
+    most: int = 1000,
+    resting: set[str] | None = None,
+) -> Plan:
     return plan(
         mailboxes,
         ATTRIBUTES,
@@ -73,6 +79,7 @@ def planned(*mailboxes: HeldMailbox, busy: set[int] | None = None, threshold: in
         bulk_threshold=threshold,
         import_rows=most,
         skew=timedelta(seconds=60),
+        resting=resting or set(),
     )
 
 
@@ -92,6 +99,17 @@ def test_a_new_mailbox_is_created_by_an_import_with_its_list() -> None:
     assert [(row.email, row.values, row.claims) for row in made.rows] == [
         ("m@example.com", {"1": "Ann", "3": "1.5"}, ("C",))
     ]
+
+
+def test_a_wish_to_subscribe_that_is_too_young_rests_and_leaving_does_not() -> None:
+    new = held(mutation(wish(), values={"1": "Ann"}))
+    both = known(mutation(wish(), wish(Want.UNSUBSCRIBED, 8), name="n"), on(Held.SUBSCRIBED, 8))
+
+    made = planned(new, both, resting={"m", "n"})
+
+    assert not made.imports
+    assert not made.settlements
+    assert [(call.mailbox, type(call)) for call in made.calls] == [("n", Unsubscribe)]
 
 
 def test_a_mailbox_wanted_on_two_lists_takes_its_values_along_once() -> None:
