@@ -130,7 +130,7 @@ class BatchProducer:
                 )
                 try:
                     await producer.start()
-                except BaseException:
+                except BaseException:  # also a cancelled start must not leave its connections; raised again
                     await producer.stop()
                     raise
                 self._producer = producer

@@ -151,7 +151,7 @@ class CrmWriter:
                 f"the CRM's server has no place for another replication origin ({self._origin}): raise its setting"
                 " max_active_replication_origins, or drop origins of slots that no longer run; nothing was written"
             ) from error
-        except BaseException:
+        except BaseException:  # whatever ended it, half a session is not kept; raised again
             connection.terminate()
             raise
         return connection

@@ -39,7 +39,7 @@ def demo(folder: Path, *, addresses: int, keep: bool, patience_seconds: float, r
         ready_s = time.monotonic() - began
         endpoints = home.read_endpoints() or {}
         report = perform(home, endpoints, addresses=addresses, patience_seconds=patience_seconds)
-    except BaseException:
+    except BaseException:  # an interrupted demonstration must stop its processes too; raised again
         end_all(home)
         raise
     if not keep:

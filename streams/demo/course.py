@@ -306,7 +306,7 @@ async def converge(
         stage.progress("equal", compared - len(found), compared)
         if not found or time.monotonic() > deadline:
             return found, compared
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(2.0)  # looks again before the deadline: the far side tells nobody that it changed
 
 
 def _name(entry: Entry) -> str:
