@@ -11,7 +11,7 @@ from pathlib import Path
 from connectors.inxmail_simulator.world import World
 from schemas.errors import Misconfigured
 
-_FORM = 1
+_FORM = 2
 """Raised when what is kept changes its shape."""
 
 

@@ -1,8 +1,10 @@
-"""`python -m tests.bench`: the figures that later work is compared by, as one JSON document on standard output.
+"""`python -m tests.bench [PART …]`: the figures that later work is compared by, as one JSON document.
 
-A stack of its own is started in a temporary home and stopped at the end. What it does is told on standard error.
+Parts: `stack` (the whole pipeline), `delivery` (client workers alone), `simulator`; all when none is named. Each starts
+what it needs in a temporary home and stops it at the end. What is done is told on standard error.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -20,6 +22,7 @@ import psutil
 from streams.demo.course import Report, run
 from streams.demo.measure import Race, latency
 from streams.settings import read_settings
+from tests.bench import delivery, simulator
 from tests.world import World, eventually
 
 ADDRESSES = 10_000
@@ -27,8 +30,28 @@ NEW_SUBSCRIBERS = 30
 _IDLE_SECONDS = 10.0
 
 
+PARTS = ("stack", "delivery", "simulator")
+
+
 def main() -> int:
     """Print the figures; 1 when both sides were not equal in the end, and the figures are worth nothing."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
+    chosen = parser.parse_args().parts or PARTS
+    if unknown := set(chosen) - set(PARTS):
+        parser.error(f"there is no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
+    figures: dict[str, Any] = {}
+    if "stack" in chosen:
+        figures |= _of_the_stack()
+    if "delivery" in chosen:
+        figures |= asyncio.run(delivery.figures())
+    if "simulator" in chosen:
+        figures |= asyncio.run(simulator.figures())
+    sys.stdout.write(json.dumps(figures | {"machine": _machine()}, indent=2) + "\n")
+    return 0 if figures.get("converged", True) else 1
+
+
+def _of_the_stack() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="verteiler-bench-") as folder:
         home = Path(folder)
         try:
@@ -38,8 +61,7 @@ def main() -> int:
             figures |= asyncio.run(_measured(home))
         finally:
             _verteiler("down", home=home)
-    sys.stdout.write(json.dumps(figures | {"machine": _machine()}, indent=2) + "\n")
-    return 0 if figures["converged"] else 1
+    return figures
 
 
 async def _measured(home: Path) -> dict[str, Any]:
