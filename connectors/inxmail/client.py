@@ -51,15 +51,15 @@ class InxmailClient:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    async def attributes(self) -> list[Attribute]:
+    async def attributes(self, *, urgency: Urgency = Urgency.NORMAL) -> list[Attribute]:
         """Every attribute definition."""
         first = self._transport.url("attributes", {"pageSize": PAGE_SIZE})
-        return [item async for item in self._all(first, "inx:attributes", Attribute)]
+        return [item async for item in self._all(first, "inx:attributes", Attribute, urgency=urgency)]
 
-    async def lists(self) -> list[MailingList]:
+    async def lists(self, *, urgency: Urgency = Urgency.NORMAL) -> list[MailingList]:
         """Every list."""
         first = self._transport.url("lists", {"pageSize": PAGE_SIZE})
-        return [item async for item in self._all(first, "inx:lists", MailingList)]
+        return [item async for item in self._all(first, "inx:lists", MailingList, urgency=urgency)]
 
     def recipients_link(self, attributes: Iterable[str], lists: Iterable[int]) -> str:
         """Where the walk through all recipients begins, with these attributes and the dates for these lists."""
@@ -80,9 +80,9 @@ class InxmailClient:
         asked = parse_qs(urlsplit(link).query).get("subscriptionDatesForLists", [""])[0]
         return tuple(int(part) for part in asked.split(",") if part)
 
-    async def recipients(self, link: str) -> Page[Recipient]:
+    async def recipients(self, link: str, *, urgency: Urgency = Urgency.NORMAL) -> Page[Recipient]:
         """The page of recipients at `link`."""
-        return await self._page(link, "inx:recipients", Recipient)
+        return await self._page(link, "inx:recipients", Recipient, urgency=urgency)
 
     async def recipients_by_email(
         self, emails: Sequence[str], attributes: Collection[str], lists: Collection[int]
@@ -104,16 +104,20 @@ class InxmailClient:
             found |= {item.id async for item in self._all(first, "inx:recipients", Recipient)}
         return found
 
-    async def write_attributes(self, recipient_id: int, values: Mapping[str, AttributeValue]) -> None:
+    async def write_attributes(
+        self, recipient_id: int, values: Mapping[str, AttributeValue], *, urgency: Urgency = Urgency.NORMAL
+    ) -> None:
         """Give a recipient these values by attribute name; null clears. What is not named stays."""
         body = Body(msgspec.json.encode({"attributes": values}), "application/merge-patch+json")
-        await self._transport.ask("PATCH", self._transport.url(f"recipients/{recipient_id}"), body, repeatable=True)
+        url = self._transport.url(f"recipients/{recipient_id}")
+        await self._transport.ask("PATCH", url, body, repeatable=True, urgency=urgency)
 
     async def unsubscribe(self, list_id: int, email: str) -> str | None:
-        """End a subscription. Gives the log type it came to."""
+        """End a subscription, before anything else. Gives the log type it came to."""
         body = Body(msgspec.json.encode({"listId": list_id, "email": email}), "application/json")
         what = "an unsubscription"
-        answer = await self._transport.ask("POST", self._transport.url("events/unsubscriptions"), body)
+        url = self._transport.url("events/unsubscriptions")
+        answer = await self._transport.ask("POST", url, body, urgency=Urgency.PRIORITY)
         if not answer.strip():
             return None
         return _decoded(answer, UnsubscriptionAnswer, what, repeatable=False).result
@@ -125,7 +129,7 @@ class InxmailClient:
         resubscribe: bool,
         columns: Sequence[str],
         rows: Callable[[], Awaitable[Iterable[Sequence[str]]]],
-        urgency: Urgency = Urgency.DELIVERY,
+        urgency: Urgency = Urgency.NORMAL,
     ) -> ImportExecution:
         """Hand in an import; it has no effect yet. Each row: the address, then a cell for each column.
 
@@ -170,7 +174,9 @@ class InxmailClient:
         """The page of a log at `link`. Goes before any delivery."""
         return await self._page(link, f"inx:{log.removesuffix('s')}-events", LogEntry, urgency=Urgency.LOGS)
 
-    async def _all(self, link: str, relation: str, kind: type[T]) -> AsyncIterator[T]:
+    async def _all(
+        self, link: str, relation: str, kind: type[T], *, urgency: Urgency = Urgency.NORMAL
+    ) -> AsyncIterator[T]:
         """The items of all pages. Raises: MalformedInput, when the pages lead in a circle."""
         seen: set[str] = set()
         following: str | None = link
@@ -178,12 +184,12 @@ class InxmailClient:
             if following in seen:
                 raise MalformedInput(f"the pages of {relation} lead in a circle")
             seen.add(following)
-            page = await self._page(following, relation, kind)
+            page = await self._page(following, relation, kind, urgency=urgency)
             for item in page.items:
                 yield item
             following = page.next
 
-    async def _page(self, link: str, relation: str, kind: type[T], *, urgency: Urgency = Urgency.DELIVERY) -> Page[T]:
+    async def _page(self, link: str, relation: str, kind: type[T], *, urgency: Urgency = Urgency.NORMAL) -> Page[T]:
         answer = await self._transport.ask("GET", link, urgency=urgency)
         page = _decoded(answer, PageBody, relation, repeatable=True)
         if page.embedded and relation not in page.embedded:

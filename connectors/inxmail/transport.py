@@ -3,7 +3,10 @@
 Nothing is repeated here. What goes wrong leaves as a `PipelineError`.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Final, NamedTuple
 from urllib.parse import quote, urlencode
@@ -12,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from connectors.inxmail.failures import failure_in
-from connectors.inxmail.pace import Pace, Urgency
+from connectors.inxmail.pace import Pace, Turn, Urgency
 from connectors.inxmail.settings import InxmailSettings
 from schemas.errors import AnswerLost, MalformedInput, Unavailable
 
@@ -72,7 +75,7 @@ class Transport:
         body: Body | Prepare | None = None,
         *,
         repeatable: bool | None = None,
-        urgency: Urgency = Urgency.DELIVERY,
+        urgency: Urgency = Urgency.NORMAL,
     ) -> bytes:
         """The body of a successful answer to a request for `url` (made by `url`, or a link of the far side's).
 
@@ -83,7 +86,7 @@ class Transport:
         assert self._session is not None, "use as a context manager"
         address = self._trusted(url)
         safe = method == "GET" if repeatable is None else repeatable
-        async with self._pace.turn(urgency):
+        async with self._pace.turn(urgency) as turn:
             sent = await body() if callable(body) else body
             headers = {"Content-Type": sent.content_type} if sent else None
             timeout = aiohttp.ClientTimeout(total=self._seconds_allowed())
@@ -96,10 +99,10 @@ class Transport:
                     timeout=timeout,
                     allow_redirects=False,
                 ) as response:
-                    self._note_rate(response.headers)
+                    _note_rate(turn, response.headers)
                     content = await response.read()
                     status = response.status
-                    retry_after = _seconds(response.headers.get("Retry-After"))
+                    retry_after = retry_after_seconds(response.headers, datetime.now(UTC))
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 raise _broken(error, safe) from error
         failure = failure_in(status, content, repeatable=safe, retry_after_seconds=retry_after)
@@ -118,12 +121,11 @@ class Transport:
             raise MalformedInput("a link of Inxmail's leads to another server than base_url; it was not followed")
         return address
 
-    def _note_rate(self, headers: Mapping[str, str]) -> None:
-        limit, remaining, reset = (
-            _seconds(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset")
-        )
-        if limit is not None and remaining is not None and reset is not None:
-            self._pace.heard(int(limit), int(remaining), reset)
+
+def _note_rate(turn: Turn, headers: Mapping[str, str]) -> None:
+    limit, remaining, reset = (_seconds(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Reset"))
+    if limit is not None and remaining is not None and reset is not None:
+        turn.heard(int(limit), int(remaining), reset)
 
 
 def _broken(error: Exception, safe: bool) -> Unavailable | AnswerLost:
@@ -136,6 +138,31 @@ def _broken(error: Exception, safe: bool) -> Unavailable | AnswerLost:
     return AnswerLost(f"Inxmail did not answer ({name}): it may have been carried out")
 
 
+def retry_after_seconds(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds that `Retry-After` asks for, given as such or as a date; None when it is absent or neither.
+
+    A date is compared with the far side's own clock, its `Date`, where it shows one.
+    """
+    text = headers.get("Retry-After")
+    if (seconds := _seconds(text)) is not None:
+        return seconds
+    until = _moment(text)
+    return None if until is None else max(0.0, (until - (_moment(headers.get("Date")) or now)).total_seconds())
+
+
 def _seconds(text: str | None) -> float | None:
     """A count in a header; None when it is absent or something else, such as a date."""
-    return float(text) if text is not None and text.strip().isdigit() else None
+    try:
+        count = float(text) if text is not None else math.nan
+    except ValueError:
+        return None
+    return count if math.isfinite(count) and count >= 0 else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A date in a header."""
+    try:
+        found = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    return found if found is None or found.tzinfo else found.replace(tzinfo=UTC)

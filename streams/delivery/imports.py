@@ -220,7 +220,7 @@ class Imports:
                 raise _NothingToSend
             return [(row.email, *(cell(row.values[key]) for key in opened.columns)) for row in passed]
 
-        urgency = Urgency.DELIVERY
+        urgency = Urgency.NORMAL
         while True:
             try:
                 return await self._desk.api.start_import(

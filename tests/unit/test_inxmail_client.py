@@ -4,16 +4,18 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from aiohttp import BodyPartReader, web
+from multidict import CIMultiDict
 from pydantic import SecretStr
 
 from connectors.inxmail.client import InxmailClient
 from connectors.inxmail.pace import Pace
 from connectors.inxmail.settings import InxmailSettings
-from connectors.inxmail.transport import Transport
+from connectors.inxmail.transport import Transport, retry_after_seconds
 from schemas.errors import AnswerLost, Fenced, MalformedInput, Misconfigured, Refused, Unavailable
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -273,3 +275,24 @@ async def test_refusals_leave_with_their_meaning(status: int, kind: type[Excepti
     async with far_side(answer) as api:
         with pytest.raises(kind):
             await api.unsubscribe(7, "a@example.com")
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"Retry-After": "Mon, 01 Jun 2026 12:00:30 GMT"}, 30),
+        ({"Retry-After": "Mon, 01 Jun 2026 12:00:30 GMT", "Date": "Mon, 01 Jun 2026 12:00:20 GMT"}, 10),
+        ({"Retry-After": "Mon, 01 Jun 2020 12:00:30 GMT"}, 0),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "nan"}, None),
+        ({}, None),
+    ],
+)
+def test_the_wait_that_is_asked_for_is_told_in_seconds_or_as_a_date(
+    headers: dict[str, str], seconds: float | None
+) -> None:
+    now = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+    assert retry_after_seconds(CIMultiDict(headers), now) == seconds
