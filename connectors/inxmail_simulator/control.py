@@ -65,6 +65,12 @@ class EventToAppend(msgspec.Struct, forbid_unknown_fields=True):
     tracking_permission: Permission | None = None
 
 
+class Release(msgspec.Struct, forbid_unknown_fields=True):
+    """Whose events; everybody's when no address is given."""
+
+    emails: frozenset[str] | None = None
+
+
 class ListChange(msgspec.Struct, forbid_unknown_fields=True):
     opt_in: Process | None = None
     opt_out: Process | None = None
@@ -119,6 +125,8 @@ def _routed(world: World, method: str, segments: tuple[str, ...], query: dict[st
             return Reply(clock_shown(world))
         case ("POST", "events", log):
             return _append_event(world, log, _decoded(body, EventToAppend))
+        case ("POST", "events", log, "release"):
+            return _release(world, log, _decoded(body, Release))
         case ("POST", "people"):
             return Reply(act(account, _decoded(body, Act), world.clock.now()))
         case (_, "recipients", *rest):
@@ -183,6 +191,14 @@ def _set_clock(world: World, change: ClockChange) -> None:
     if change.freeze is False:
         world.clock.resume()
     world.settle(0)
+
+
+def _release(world: World, name: str, wanted: Release) -> Reply:
+    """Make readable now what waits in the write buffer of a membership log."""
+    log = _found(world.account.logs().get(name) if name in _MEMBERSHIP_LOGS else None, "log")
+    emails = wanted.emails
+    released = log.release(lambda event: emails is None or event.email in emails)
+    return Reply({"released": released, "last_visible_id": log.last_id, "buffered": log.buffered})
 
 
 def _append_event(world: World, name: str, wanted: EventToAppend) -> Reply:

@@ -2,7 +2,7 @@
 
 import heapq
 from bisect import bisect_right, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, pairwise
 from typing import Generic, Protocol, TypeVar
 
@@ -83,6 +83,23 @@ class EventLog(Generic[E]):
             run.position = end
             if end < len(run.events):
                 heapq.heappush(self._buffer, (run.visible_at[end], sequence, run))
+
+    def release(self, chosen: Callable[[E], bool]) -> int:
+        """Make readable at once what lies in the buffer and is chosen; how many that were."""
+        due: list[E] = []
+        buffer, self._buffer = self._buffer, []
+        for _, sequence, run in sorted(buffer, key=lambda entry: entry[:2]):
+            kept_events, kept_times = [], []
+            for event, at in zip(run.events[run.position :], run.visible_at[run.position :], strict=True):
+                if chosen(event):
+                    due.append(event)
+                else:
+                    kept_events.append(event)
+                    kept_times.append(at)
+            if kept_events:
+                heapq.heappush(self._buffer, (kept_times[0], sequence, _Run(kept_times, kept_events)))
+        self._publish(due)
+        return len(due)
 
     def after(self, id_: int) -> Iterator[E]:
         for index in range(bisect_right(self._events, id_, key=_id), len(self._events)):

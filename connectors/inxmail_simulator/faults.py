@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,8 @@ Kind = Literal[
     "half-body",
     "slow",
     "hang",
+    "hold",
+    "hold-after",
 ]
 Query = Sequence[tuple[str, str]]
 
@@ -55,6 +57,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     half-body     carried out, half of the body is sent as if it were the whole: JSON that cannot be read
     slow          carried out, the body arrives in ten pieces over `seconds`
     hang          nothing is carried out and nothing answered for `seconds` (0: ten minutes)
+    hold          carried out only once the plan has been taken away; hold-after: carried out at once, answered then
     """
 
     kind: Kind
@@ -83,6 +86,13 @@ class Scenario(msgspec.Struct, forbid_unknown_fields=True):
 
     plans: list[Plan] = []
     seed: int = 1
+
+
+class Strike(NamedTuple):
+    """What befalls a request, and by which plan."""
+
+    fault: Fault
+    plan_id: int
 
 
 class Faults:
@@ -115,7 +125,11 @@ class Faults:
         self.plans = [plan for plan in self.plans if plan.id != id_]
         return len(self.plans) < before
 
-    def strike(self, method: str, path: str, credential: str, list_id: int | None, query: Query = ()) -> Fault | None:
+    def in_force(self, plan_id: int) -> bool:
+        """Whether the plan has not been taken away."""
+        return any(plan.id == plan_id for plan in self.plans)
+
+    def strike(self, method: str, path: str, credential: str, list_id: int | None, query: Query = ()) -> Strike | None:
         """What befalls this request; the seconds of the fault are drawn already."""
         for plan in self.plans:
             if (plan.count is not None and plan.hits >= plan.count) or not plan.match.fits(
@@ -133,5 +147,5 @@ class Faults:
             if fault.jitter_seconds:
                 seconds = fault.seconds + fault.jitter_seconds * draw.random()
                 fault = msgspec.structs.replace(fault, seconds=seconds)
-            return fault
+            return Strike(fault, plan.id)
         return None

@@ -64,6 +64,8 @@ class Simulator:
         self._base_path = options.base_path
         self._token = options.control_token.get_secret_value()
         self._imports_waiting = asyncio.Event()
+        self._controlled = asyncio.Event()
+        """Set, and replaced, after every control request."""
 
     async def carry_on(self) -> None:
         """Let imports advance by the clock, a slice at a time, so that requests are answered in between."""
@@ -90,6 +92,8 @@ class Simulator:
         if segments == ("clock",):
             await self._catch_up()
         self._imports_waiting.set()
+        self._controlled.set()
+        self._controlled = asyncio.Event()
         if answer.lines is None:
             return web.Response(body=_encode(answer.body), status=answer.status, content_type="application/json")
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -98,6 +102,13 @@ class Simulator:
             await response.write(line)
         await response.write_eof()
         return response
+
+    async def _until_taken_away(self, plan_id: int) -> None:
+        """Hold a request until its plan is gone, or nobody can want its answer any more."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HANG_SECONDS):
+                while self.world.faults.in_force(plan_id):
+                    await self._controlled.wait()
 
     async def _catch_up(self) -> None:
         """A clock set forward makes many rows due: carry them out, with a turn for other requests in between."""
@@ -137,6 +148,8 @@ class Simulator:
         )
         if visit.fault and kind == "delay-after":
             await asyncio.sleep(visit.fault.seconds)
+        if kind == "hold-after":
+            await self._until_taken_away(visit.plan_id)
         if kind == "hang":
             await asyncio.sleep(visit.fault.seconds if visit.fault and visit.fault.seconds else _HANG_SECONDS)
         if answer is None:
@@ -162,7 +175,9 @@ class Simulator:
         call = await self._read(request, visit)
         if world.faults.plans:
             path = "/" + "/".join(visit.segments)
-            visit.fault = world.faults.strike(call.method, path, visit.user, _list_id(call), call.query)
+            strike = world.faults.strike(call.method, path, visit.user, _list_id(call), call.query)
+            if strike is not None:
+                visit.fault, visit.plan_id = strike
         fault = visit.fault
         match fault.kind if fault else None:
             case "cut-before" | "hang":
@@ -171,6 +186,9 @@ class Simulator:
                 return _forced(fault)
             case "delay":
                 await asyncio.sleep(fault.seconds if fault else 0)
+                call.now = world.clock.now()
+            case "hold":
+                await self._until_taken_away(visit.plan_id)
                 call.now = world.clock.now()
         world.settle(0)
         answer = rest_answer(call, world)
@@ -234,6 +252,7 @@ class _Visit(msgspec.Struct):
     query: tuple[tuple[str, str], ...]
     now: float
     fault: Fault | None = None
+    plan_id: int = 0
     carried_out: bool = False
 
 

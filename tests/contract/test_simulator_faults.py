@@ -333,3 +333,24 @@ async def test_a_regenerated_secret_shuts_out_whoever_has_the_old_one(simulator:
     assert "WWW-Authenticate" in shut_out.headers
     assert users == {"users": ["second", "worker"]}
     assert "regenerated" not in str(users) + str(unknown)
+
+
+@pytest.mark.parametrize(("kind", "carried_out"), [("hold", False), ("hold-after", True)])
+async def test_a_request_is_held_until_its_plan_is_taken_away(
+    simulator: Simulated, kind: str, carried_out: bool
+) -> None:
+    async with simulator() as account:
+        email = somebody()
+        await _plan(account, "POST", "/recipients", kind)
+        attempt = asyncio.create_task(_attempt(account, email))
+        async with asyncio.timeout(5):
+            while not (plans := (await account.control("GET", "/faults"))["faults"])[0]["hits"]:  # noqa: ASYNC110  far away
+                await asyncio.sleep(0.01)
+        exists_while_held = await account.recipient(email) is not None
+        waiting = not attempt.done()
+        await account.control("DELETE", f"/faults/{plans[0]['id']}")
+        answered = await attempt
+        exists = await account.recipient(email) is not None
+
+    assert (waiting, exists_while_held) == (True, carried_out)
+    assert (answered, exists) == (True, True)

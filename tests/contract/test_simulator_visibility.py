@@ -142,3 +142,19 @@ async def test_with_jitter_a_new_recipient_appears_behind_a_reader(simulator: Si
     assert everything == ids
     assert set(overlapping.ids) == set(ids)
     assert set(reader.ids) < set(ids)
+
+
+@pytest.mark.parametrize("ids", ["visibility", "creation"])
+async def test_chosen_entries_leave_the_write_buffer_on_request(simulator: Simulated, ids: str) -> None:
+    async with simulator({"event_delay_ms": 3_600_000, "event_ids": ids}) as account:
+        first, second = somebody(), somebody()
+        for email in (first, second):
+            await account.control.person("subscribe", 7, email)
+        await account.control("POST", "/events/subscriptions/release", {"emails": [second]})
+        early = [item["email"] for item in (await account.get("/events/subscriptions")).items("subscription-events")]
+        told = await account.control("POST", "/events/subscriptions/release", {})
+        late = (await account.get("/events/subscriptions")).items("subscription-events")
+
+    assert early == [second]
+    assert (told["released"], told["buffered"]) == (1, 0)
+    assert [item["email"] for item in late] == ([second, first] if ids == "visibility" else [first, second])
