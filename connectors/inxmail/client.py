@@ -12,7 +12,7 @@ import msgspec
 
 from connectors.inxmail.failures import misshapen, unreadable
 from connectors.inxmail.files import import_body
-from connectors.inxmail.pace import Urgency
+from connectors.inxmail.pace import Pace, Urgency
 from connectors.inxmail.transport import Body, Transport
 from schemas.errors import MalformedInput
 from schemas.inxmail import (
@@ -50,6 +50,11 @@ class InxmailClient:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    @property
+    def pace(self) -> Pace:
+        """The request budget in front of every call."""
+        return self._transport.pace
 
     async def attributes(self, *, urgency: Urgency = Urgency.NORMAL) -> list[Attribute]:
         """Every attribute definition."""

@@ -45,7 +45,7 @@ class Transport:
         authorization = aiohttp.encode_basic_auth(settings.user, settings.password.get_secret_value())
         self._headers = {"Accept": ACCEPT, "Authorization": authorization}
         self._limit = settings.max_in_flight
-        self._pace = pace
+        self.pace = pace
         self._seconds_allowed = seconds_allowed
         self._session: aiohttp.ClientSession | None = None
 
@@ -86,7 +86,7 @@ class Transport:
         assert self._session is not None, "use as a context manager"
         address = self._trusted(url)
         safe = method == "GET" if repeatable is None else repeatable
-        async with self._pace.turn(urgency) as turn:
+        async with self.pace.turn(urgency) as turn:
             sent = await body() if callable(body) else body
             headers = {"Content-Type": sent.content_type} if sent else None
             timeout = aiohttp.ClientTimeout(total=self._seconds_allowed())
@@ -109,7 +109,7 @@ class Transport:
         if failure is None:
             return content
         if status == 429 and isinstance(failure, Unavailable):
-            self._pace.refused(failure)
+            self.pace.refused(failure)
         raise failure
 
     def _trusted(self, url: str) -> URL:

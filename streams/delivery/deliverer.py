@@ -51,7 +51,7 @@ class Deliverer:
             await desk.awake.wait()
             desk.awake.clear()
             while desk.agenda.has_pending:
-                await desk.gate.passage()
+                await desk.gate.sight()
                 await self._turn(desk.agenda.take(_MOST_MAILBOXES))
 
     async def work(self) -> None:

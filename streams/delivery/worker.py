@@ -27,6 +27,7 @@ from streams.delivery.gate import PAUSE_SECONDS, Gate
 from streams.delivery.imports import Imports
 from streams.delivery.lane import Lane
 from streams.delivery.leadership import Leadership
+from streams.delivery.meters import Meters, shown
 from streams.delivery.outbox import Outbox
 from streams.delivery.reader import Reader
 from streams.delivery.single_calls import UNSUBSCRIBE, SingleCalls
@@ -116,6 +117,7 @@ async def run(
             gate=Gate(pause_seconds=pause_seconds),
             directory=Directory(api),
         )
+        stack.enter_context(shown(Meters(client, desk.gate, api.pace)))
         async with ledger.reading() as books:
             is_new = await books.deliveries.is_new()
         lane_consumer = LaneConsumer(
@@ -208,6 +210,7 @@ async def _show(desk: Desk, health: Health, poller: Poller, imports: Imports, de
     while True:
         now = time.monotonic()
         health.detail.update(
+            circuit=desk.gate.circuit,
             paused=desk.gate.paused_because,
             failing=desk.gate.last_failure,
             caught_up=desk.may_subscribe,

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import math
-import selectors
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 
 from connectors.inxmail.pace import SHARES, Budget, Pace, Urgency
 from schemas.errors import Unavailable
+from tests.virtual_time import VirtualLoop
 
 PRIORITY, LOGS, NORMAL, BULK, STATISTICS = Urgency
 OTHERS = [urgency for urgency in Urgency if urgency is not NORMAL]
@@ -123,25 +123,6 @@ def test_too_many_is_obeyed_to_the_time_that_was_asked_for() -> None:
 # whole windows, with a clock of their own
 
 
-class _Instant(selectors.SelectSelector):
-    """Waits for nothing: the time that it should have waited has passed."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self.now += timeout or 0.0
-        return super().select(0)
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self.instant = _Instant()
-        super().__init__(self.instant)
-
-    def time(self) -> float:
-        return self.instant.now
-
-
 class FarSide(NamedTuple):
     """A server with fixed windows: when the first begins, how it tells their ends, how long a request takes."""
 
@@ -158,7 +139,7 @@ class Simulation:
 
     def __init__(self, far_side: FarSide, *, places: int = 4, own_limit: int | None = None) -> None:
         self.far_side = far_side
-        self.loop = _Loop()
+        self.loop = VirtualLoop()
         self.pace = Pace(own_limit or far_side.limit, places, 60, clock=self.loop.time, draw=lambda: 0.5)
         self.began = far_side.began
         self.windows: Counter[float] = Counter()
