@@ -15,7 +15,7 @@ NO_LIST = 0
 """Stands for "no list" among list ids: an import that only writes attributes."""
 
 
-class Refusal(msgspec.Struct, frozen=True):
+class Refusal(msgspec.Struct, frozen=True, gc=False):
     """Something the far side refused for good: not tried again while what it was refused for is unchanged.
 
     `against`: for an attribute the canonical value, for a list or the whole mailbox the mutation's version.
@@ -43,7 +43,7 @@ def version_text(version: Version) -> str:
     return f"{version.epoch}.{version.counter}"
 
 
-class Settled(msgspec.Struct, frozen=True):
+class Settled(msgspec.Struct, frozen=True, gc=False):
     """What a delivery result says of the mutation it answers."""
 
     version: Version | None = None
@@ -55,7 +55,7 @@ class Settled(msgspec.Struct, frozen=True):
     rejected_values: dict[str, str] = {}
 
 
-class HeldMailbox(msgspec.Struct, frozen=True):
+class HeldMailbox(msgspec.Struct, frozen=True, gc=False):
     """A mailbox as the client is known to hold it, with the newest mutation for it.
 
     `email`: normalised. `remote_email`: as the client spells it, None when it is not known to be a recipient.
@@ -111,11 +111,12 @@ class ImportPhase(StrEnum):
     CLOSED = "closed"
 
 
-class OpenRow(msgspec.Struct, frozen=True):
+class OpenRow(msgspec.Struct, frozen=True, gc=False):
     """A row of an import: what it says of one mailbox, and the version it was made for.
 
     `values`: attribute id → canonical value; `claims`: for whom the list is subscribed. `rule` and `binding` of the
-    wish, and its proof, stand in the mutation.
+    wish, and its proof, stand in the mutation. `answer`: what the mutation is answered when the row succeeds and
+    nothing has happened to the mailbox since it stood at `dirt`; None: it is to be looked at anew in any case.
     """
 
     mailbox: str
@@ -123,6 +124,8 @@ class OpenRow(msgspec.Struct, frozen=True):
     values: dict[str, str | None]
     version: Version
     claims: tuple[str, ...] = ()
+    answer: Settled | None = None
+    dirt: int = 0
 
 
 class OpenImport(msgspec.Struct, frozen=True):

@@ -9,7 +9,20 @@ Value = None | bool | int | float | str
 """A mapped value as the CRM has it; the client worker canonicalises it by the attribute's type."""
 
 
-class Version(msgspec.Struct, frozen=True, order=True):
+class Lane(StrEnum):
+    """The queue of a client in which a mutation travels; what stands in an earlier one goes first.
+
+    All hold whole desired states: a newer version in one lane makes an older one in another obsolete.
+    """
+
+    PRIORITY = "priority"
+    """Somebody leaves, or is to be mailed no more: versions that take something away."""
+    NORMAL = "normal"
+    BULK = "bulk"
+    """Rows of a snapshot, mass changes. Never a version that wants less than an earlier one."""
+
+
+class Version(msgspec.Struct, frozen=True, order=True, gc=False):
     """Orders the messages of one mailbox, and does nothing else. `epoch` rises when state is rebuilt."""
 
     epoch: int
@@ -35,7 +48,7 @@ class Held(StrEnum):
     """A call that may subscribe is open, or its answer was lost: to be read before anything is subscribed."""
 
 
-class Evidence(msgspec.Struct, frozen=True):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """A proof or an objection: which (GGUID or event id), when, and for proofs its level from 0 to 3."""
 
     ref: str
@@ -43,7 +56,7 @@ class Evidence(msgspec.Struct, frozen=True):
     level: int = 0
 
 
-class ListWish(msgspec.Struct, frozen=True):
+class ListWish(msgspec.Struct, frozen=True, gc=False):
     """What is wanted on one list, by which rule, on which evidence, and for which claims (recipient GGUIDs)."""
 
     list_id: int
@@ -55,7 +68,7 @@ class ListWish(msgspec.Struct, frozen=True):
     objection: Evidence | None = None
 
 
-class Cause(msgspec.Struct, frozen=True):
+class Cause(msgspec.Struct, frozen=True, gc=False):
     """The record that led here, and when its source committed it."""
 
     topic: str
@@ -64,7 +77,7 @@ class Cause(msgspec.Struct, frozen=True):
     committed_at: datetime
 
 
-class Mutation(msgspec.Struct, frozen=True):
+class Mutation(msgspec.Struct, frozen=True, gc=False):
     """The whole desired state of one mailbox in one client. Never an increment.
 
     `email` is the normalised spelling. `values` maps the attribute id, as decimal text, to the CRM's value; an
@@ -93,7 +106,7 @@ class Outcome(StrEnum):
     """The client as a whole refuses (credentials, rights); nothing is dropped."""
 
 
-class HeldList(msgspec.Struct, frozen=True):
+class HeldList(msgspec.Struct, frozen=True, gc=False):
     """One list's state at the client. `cause`: op id, `event:<id>`, `read`, or an import's row error code.
 
     `claims`: the recipient GGUIDs for whom we subscribed it; empty when it was not our doing.

@@ -23,5 +23,8 @@ class InxmailSettings(BaseModel):
     )
     bulk_threshold: int = Field(20, ge=0, description="Up to this many dirty mailboxes are written by single calls.")
     import_rows: int = Field(20_000, ge=1, description="Most rows in one import file.")
+    most_unfinished: int = Field(
+        50_000, ge=1, description="Mailboxes kept in memory; with more, lanes are read on when half of it is done."
+    )
     import_poll_seconds: float = Field(0.5, description="First interval at which an import's state is read; grows.")
     import_deadline_seconds: float = Field(3600.0, description="An import still running then is held and reported.")

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from connectors.kafka.settings import KafkaSettings
+from schemas.mutations import Lane
 
 RECIPIENT_STATUS: Final = "crm.recipient-status"
 SUPPRESSIONS: Final = "crm.suppressions"
@@ -53,7 +54,7 @@ def signals(prefix: str = "smartwe") -> str:
     return f"{prefix}.cdc.dbz_signal"
 
 
-def mutations(client: str, lane: str = "normal") -> str:
+def mutations(client: str, lane: str = Lane.NORMAL) -> str:
     """Desired states for one lane of one client."""
     return f"inxmail.{client}.mutations.{lane}"
 
@@ -192,13 +193,16 @@ def catalogue(
         worker = f"client worker {client}"
         topics += [
             forget(
-                mutations(client),
+                mutations(client, lane),
                 "mutation",
                 "mailbox ref",
                 "decide",
                 settings.mutation_retention_seconds,
                 personal=True,
-            ),
+            )
+            for lane in Lane
+        ]
+        topics += [
             compact(results(client), "delivery-result", "mailbox ref", worker, personal=True),
             compact(effects(client), "effect", "operation id", worker, personal=False),
             compact(cursors(client), "cursor", "stream name", worker, personal=False, partitions=1),

@@ -70,6 +70,7 @@ class LaneConsumer:
         self._closed = False
         self._paused = False
         self._progress = Progress()
+        self._fetched = batch
         self._caught_up = asyncio.Event()
 
     async def __aenter__(self) -> "LaneConsumer":
@@ -100,6 +101,7 @@ class LaneConsumer:
             messages = await asyncio.shield(fetching)
             self._fetching = None
             self._note_progress()
+            self._fetched = len(messages)
             if messages:
                 yield messages
 
@@ -141,6 +143,15 @@ class LaneConsumer:
     def caught_up(self) -> bool:
         """Whether everything that the topic held at start is finished (committed)."""
         return self._caught_up.is_set()
+
+    @property
+    def drained(self) -> bool:
+        """Whether little was there at the last look: what comes now is fresh, not a backlog."""
+        return self._fetched < self._batch // 2
+
+    async def until_caught_up(self) -> None:
+        """Return when everything that the topic held at start is finished, however long that takes."""
+        await self._caught_up.wait()
 
     async def wait_caught_up(self, within_seconds: float) -> None:
         """Return when everything that the topic held at start is finished. Raises: Unavailable, when it takes longer.
@@ -192,13 +203,12 @@ class LaneConsumer:
         for raw in (first, *self._consumer.consume(self._batch - 1, timeout=0)):
             error = raw.error()
             if error is None:
-                messages.append(message_of(raw))
+                messages.append(message := message_of(raw))
+                self._progress.deliver(message)
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._progress.reach(raw.partition() or 0, raw.offset() or 0)
             elif not passes(error):
                 raise failure_of(error, f"read {self.topic}")
-        for message in messages:
-            self._progress.deliver(message)
         return messages
 
     def _note_progress(self) -> None:

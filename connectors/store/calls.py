@@ -8,7 +8,8 @@ import asyncpg
 import msgspec
 
 from connectors.postgres.statements import load
-from connectors.store.delivery import Connection, as_json
+from connectors.store.delivery import as_json
+from connectors.store.listening import Connection
 from schemas.delivery import CallState, Expectation, ImportPhase, OpenImport, OpenRow
 from schemas.facts import Effect
 from schemas.mutations import Version

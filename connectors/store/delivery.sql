@@ -23,13 +23,14 @@ returning epoch
 select epoch from fence.lease where client = $1 and epoch = $2 for share
 
 -- put_desired --
--- $2 mailboxes, $3 epochs, $4 counters, $5 e-mails, $6 bodies, one for each mailbox. Gives those that were newer.
+-- $2 mailboxes, $3 epochs, $4 counters, $5 e-mails, $6 bodies, one for each mailbox, $7 lane. Gives those that were newer.
 with newer as (
-    insert into sync.desired as held (client, mailbox, epoch, counter, body)
-    select $1, mailbox, epoch, counter, body::jsonb
+    insert into sync.desired as held (client, mailbox, epoch, counter, body, lane)
+    select $1, mailbox, epoch, counter, body::json, $7::smallint
     from unnest($2::text[], $3::bigint[], $4::bigint[], $6::text[]) as given (mailbox, epoch, counter, body)
     on conflict (client, mailbox) do update
-       set epoch = excluded.epoch, counter = excluded.counter, body = excluded.body, received_at = clock_timestamp()
+       set epoch = excluded.epoch, counter = excluded.counter, body = excluded.body, lane = excluded.lane,
+           received_at = clock_timestamp()
      where (held.epoch, held.counter) < (excluded.epoch, excluded.counter)
     returning mailbox
 )
@@ -44,34 +45,34 @@ returning mailbox
 select not exists (select from sync.desired where client = $1)
 
 -- dirty --
--- Mailboxes to be looked at.
-select mailbox from sync.delivery where client = $1 and dirt <> planned
+-- $2 lane, $3 mailbox, $4 at most. Mailboxes to be looked at, after that one, by the lanes of their mutations. Those of an
+-- import under way are looked at when that ends, unless somebody leaves.
+select d.mailbox, coalesce(w.lane, 1) as lane
+from sync.delivery d left join sync.desired w on w.client = d.client and w.mailbox = d.mailbox
+where d.client = $1 and d.dirt <> d.planned and (coalesce(w.lane, 1), d.mailbox) > ($2::smallint, $3::text)
+  and (w.lane = 0 or not exists (
+      select from sync.open_import o join sync.open_import_row r on r.client = o.client and r.op_id = o.op_id
+      where o.client = d.client and o.phase in ('intended', 'posted') and r.mailbox = d.mailbox))
+order by coalesce(w.lane, 1), d.mailbox limit $4
+
+-- dirty_among --
+-- $2 mailboxes. Those of these that are to be looked at.
+select mailbox from sync.delivery where client = $1 and mailbox = any($2::text[]) and dirt <> planned
 
 -- mailboxes --
--- $2 mailboxes. All that is known of each, for planning.
+-- $2 mailboxes. What is known of each, for planning.
 select d.mailbox, d.email, d.remote_email, d.recipient_id, d.missing_at, d.held_values, d.refusals, d.dirt,
        d.epoch, d.counter, d.desired_hash, d.outcome, d.error, d.leader, d.claims, d.rejected_values,
-       w.body as desired, l.lists, i.open_lists, e.events
+       w.body as desired
 from sync.delivery d
 left join sync.desired w on w.client = d.client and w.mailbox = d.mailbox
-left join lateral (
-    select jsonb_agg(jsonb_build_object(
-               'list_id', list_id, 'state', state, 'cause', cause, 'since', since, 'claims', claims)) as lists
-    from sync.delivery_list where client = d.client and mailbox = d.mailbox
-) l on true
-left join lateral (
-    select array_agg(coalesce(o.list_id, 0)) as open_lists
-    from sync.open_import_row r join sync.open_import o on o.client = r.client and o.op_id = r.op_id
-    where r.client = d.client and r.mailbox = d.mailbox and o.phase in ('intended', 'posted')
-) i on true
-left join lateral (
-    select jsonb_agg(jsonb_build_object(
-               'client', client, 'event_id', event_id, 'type', type, 'list_id', list_id, 'recipient_id', recipient_id,
-               'email', null, 'mailbox', mailbox, 'occurred_at', occurred_at, 'seen_at', seen_at,
-               'op_id', op_id)) as events
-    from sync.list_event where client = d.client and mailbox = d.mailbox and log = 'unsubscriptions'
-) e on true
 where d.client = $1 and d.mailbox = any($2::text[])
+
+-- open_lists --
+-- $2 mailboxes. The lists (0: none) of imports under way that have them.
+select r.mailbox, coalesce(o.list_id, 0) as list_id
+from sync.open_import o join sync.open_import_row r on r.client = o.client and r.op_id = o.op_id
+where o.client = $1 and o.phase in ('intended', 'posted') and r.mailbox = any($2::text[])
 
 -- settle --
 -- $2 mailboxes, $3 dirt, $4 epochs, $5 counters, $6 hashes, $7 outcomes, $8 errors, $9 leaders, $10 claims,
@@ -116,6 +117,26 @@ update sync.delivery held
        revision = held.revision + 1, changed_at = clock_timestamp()
 from unnest($2::text[], $3::text[]) as given (mailbox, held_values)
 where held.client = $1 and held.mailbox = given.mailbox
+
+-- confirm --
+-- $2 mailboxes, $3 dirt, $4 values, $5 recipient ids, $6 spellings, $7 epochs, $8 counters, $9 hashes, $10 leaders,
+-- $11 claims, $12 rejected values. Written by an import, and answered with that; not where anything else has happened.
+update sync.delivery held
+   set held_values = case when held.held_values = '{}' then given.held_values::jsonb
+                          else held.held_values || given.held_values::jsonb end,
+       recipient_id = coalesce(given.recipient_id, held.recipient_id),
+       remote_email = coalesce(given.remote_email, held.remote_email), missing_at = null,
+       epoch = given.epoch, counter = given.counter, desired_hash = given.desired_hash, outcome = 'applied',
+       error = null, leader = given.leader, claims = given.claims::jsonb,
+       rejected_values = given.rejected_values::jsonb, planned = held.dirt,
+       revision = held.revision + 1, changed_at = clock_timestamp()
+from unnest($2::text[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[], $9::bytea[],
+            $10::text[], $11::text[], $12::text[])
+     as given (mailbox, dirt, held_values, recipient_id, remote_email, epoch, counter, desired_hash, leader, claims,
+               rejected_values)
+where held.client = $1 and held.mailbox = given.mailbox and held.dirt = given.dirt
+  and coalesce(given.recipient_id, held.recipient_id) is not null
+returning held.mailbox
 
 -- put_refusals --
 -- $2 mailboxes, $3 refusals by scope.
@@ -172,15 +193,9 @@ from sync.delivery_list where client = $1 and mailbox = any($2::text[])
 -- unreported --
 -- $2 at most. Results to be told. One that is still being worked at waits a moment for its end.
 select d.mailbox, d.email, d.recipient_id, d.held_values, d.epoch, d.counter, d.desired_hash, d.outcome, d.error,
-       d.leader, d.claims, d.rejected_values, d.revision, d.changed_at, w.body -> 'values' as wanted, l.lists
+       d.leader, d.claims, d.rejected_values, d.revision, d.changed_at, w.body -> 'values' as wanted
 from sync.delivery d
 left join sync.desired w on w.client = d.client and w.mailbox = d.mailbox
-left join lateral (
-    select jsonb_agg(jsonb_build_object(
-               'list_id', list_id, 'state', state, 'cause', cause, 'since', since, 'claims', claims)
-               order by list_id) as lists
-    from sync.delivery_list where client = d.client and mailbox = d.mailbox
-) l on true
 where d.client = $1 and d.revision <> d.reported
   and (d.dirt = d.planned or d.changed_at < clock_timestamp() - interval '2 seconds')
 order by d.changed_at
@@ -246,7 +261,7 @@ returning intended_at
 -- $2 op id, $3 mailboxes, $4 e-mails, $5 values, $6 epochs, $7 counters, $8 claims. Only rows made for the newest
 -- mutation; gives their mailboxes.
 insert into sync.open_import_row (client, op_id, mailbox, email, held_values, epoch, counter, claims)
-select $1, $2, mailbox, email, held_values::jsonb, epoch, counter, claims::jsonb
+select $1, $2, mailbox, email, held_values::json, epoch, counter, claims::json
 from unnest($3::text[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::text[])
      as given (mailbox, email, held_values, epoch, counter, claims)
 where exists (select from sync.desired w where w.client = $1 and w.mailbox = given.mailbox
@@ -406,10 +421,13 @@ on conflict (client, stream) do update
    set link = excluded.link, last_event_id = excluded.last_event_id, at = excluded.at
 
 -- forget_old --
--- $2 seconds. Imports that are closed, and attribute writes that everybody knows of.
+-- $2 seconds. Imports that are closed, with their rows, and attribute writes that everybody knows of.
 with imports as (
     delete from sync.open_import where client = $1 and phase = 'closed'
        and ended_at < clock_timestamp() - make_interval(secs => $2)
+    returning op_id
+), rows as (
+    delete from sync.open_import_row r using imports where r.client = $1 and r.op_id = imports.op_id
 )
 delete from sync.effect where client = $1 and kind = 'patch' and produced = outcome
    and ended_at < clock_timestamp() - make_interval(secs => $2)

@@ -14,8 +14,8 @@ import asyncpg
 from connectors.postgres.failures import translated
 from connectors.postgres.statements import load
 from connectors.store.calls import Calls
-from connectors.store.delivery import Connection, Deliveries
-from connectors.store.listening import Listening
+from connectors.store.delivery import Deliveries
+from connectors.store.listening import Connection, Listening
 from schemas.errors import AnswerLost, Fenced, Unavailable
 
 _SQL = load("connectors.store", "delivery.sql")

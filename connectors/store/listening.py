@@ -1,17 +1,18 @@
 """What the client worker has heard: entries of the logs, and how far they were read. Statements in `delivery.sql`."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import asyncpg
 import msgspec
 
 from connectors.postgres.statements import load
-from connectors.store.delivery import Connection
 from schemas.facts import Cursor, ListEvent, SubscriptionEvent, UnsubscriptionEvent
 
 _SQL = load("connectors.store", "delivery.sql")
 
 Record = asyncpg.Record
+Connection = Any  # a pool's connection or a plain one: asyncpg's types share no parent
 
 
 class Listening:
@@ -62,7 +63,7 @@ class Listening:
         """Mailbox → its entries of the unsubscription log, echoes included."""
         heard: dict[str, list[ListEvent]] = {}
         for row in await self._connection.fetch(_SQL["heard"], self._client, mailboxes):
-            event = msgspec.convert({"client": self._client, "email": None, **row}, UnsubscriptionEvent)
+            event: ListEvent = msgspec.convert({"client": self._client, "email": None, **row}, UnsubscriptionEvent)
             heard.setdefault(row["mailbox"], []).append(event)
         return heard
 

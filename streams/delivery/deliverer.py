@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
-from schemas.delivery import HeldMailbox, Settled
+from schemas.delivery import NO_LIST, HeldMailbox, Settled
 from schemas.errors import PipelineError
-from schemas.mutations import Outcome, Version
+from schemas.mutations import Lane, Outcome, Version
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
+from streams.delivery.gathering import LONGEST_IN_BACKLOG_SECONDS, LONGEST_SECONDS, Gathering
 from streams.delivery.imports import Imports, Spawn
 from streams.delivery.plan import Patch, Plan, Unsubscribe, plan, unknown_attributes
 from streams.delivery.reader import Reader
@@ -18,8 +19,8 @@ from streams.delivery.single_calls import SingleCalls
 
 log = logging.getLogger(__name__)
 
-_MOST_MAILBOXES: Final = 5000
-"""Planned at once: half a second of work, during which nothing else of this process moves."""
+_MOST_MAILBOXES: Final = 2000
+"""Planned at once: a tenth of a second of work, during which nothing else of this process moves."""
 _PATIENCE_SECONDS: Final = 30.0
 """How long a subscription that the door does not let through waits for a newer decision, before it is told so."""
 BARRED: Final = "objection_heard"
@@ -38,6 +39,8 @@ class Deliverer:
         self._sequence = count()
         self._failures: dict[str, int] = {}
         self._barred: dict[str, tuple[Version, float]] = {}
+        self._gathering = Gathering()
+        desk.counts.append(self._gathering.count)
 
     @property
     def barred(self) -> int:
@@ -48,11 +51,59 @@ class Deliverer:
         """Plan whatever comes, for ever."""
         desk = self._desk
         while True:
-            await desk.awake.wait()
-            desk.awake.clear()
-            while desk.agenda.has_pending:
+            await self._something_to_do()
+            while True:
+                desk.agenda.awake(self._now())
+                desk.agenda.release(self._has_room, self._imports.most_rows)
+                lane, mailboxes = desk.agenda.take(_MOST_MAILBOXES)
+                if not mailboxes:
+                    break
                 await desk.gate.sight()
-                await self._turn(desk.agenda.take(_MOST_MAILBOXES))
+                await self._turn(lane, mailboxes)
+                self._send(has_more=True)
+                desk.ease()
+            self._send(has_more=desk.has_backlog())
+            desk.ease()
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    async def _something_to_do(self) -> None:
+        """Return when anything new is on the agenda, or the time of something that waits for it has come."""
+        times = (self._desk.agenda.next_time, self._gathering.next_time(self._imports))
+        due = min((time for time in times if time is not None), default=None)
+        try:
+            async with asyncio.timeout_at(due):
+                await self._desk.awake.wait()
+        except TimeoutError:
+            pass
+        self._desk.awake.clear()
+
+    def _has_room(self, list_id: int) -> bool:
+        """Whether rows for that list may be gathered."""
+        if list_id != NO_LIST and not self._desk.may_subscribe:
+            return False
+        return self._gathering.rows_for(list_id) < self._imports.most_rows
+
+    def _send(self, *, has_more: bool) -> None:
+        """Begin the imports whose time has come."""
+        is_backlog = self._desk.has_backlog() or len(self._desk.agenda) > 2 * _MOST_MAILBOXES
+        longest = LONGEST_IN_BACKLOG_SECONDS if is_backlog else LONGEST_SECONDS
+        more_bulk = self._desk.agenda.count(Lane.BULK) > self._desk.agenda.count(Lane.NORMAL)
+        while True:
+            found = self._gathering.take(
+                self._imports.most_rows,
+                self._now(),
+                busy=self._imports,
+                has_more=has_more,
+                more_bulk=more_bulk,
+                longest_seconds=longest,
+            )
+            if found is None:
+                return
+            lane, planned = found
+            self._imports.start(planned, lane)
 
     async def work(self) -> None:
         """Make single calls, one after the other, for ever. Several of these run side by side."""
@@ -79,7 +130,7 @@ class Deliverer:
         seconds = backoff_seconds(failures, draw=1.0)
         asyncio.get_running_loop().call_later(seconds, self._desk.put_down, mailbox)
 
-    async def _turn(self, mailboxes: Sequence[str]) -> None:
+    async def _turn(self, lane: Lane, mailboxes: Sequence[str]) -> None:
         desk = self._desk
         async with desk.ledger.reading() as books:
             held = await books.deliveries.mailboxes(mailboxes)
@@ -89,23 +140,24 @@ class Deliverer:
                     held = await books.deliveries.mailboxes(mailboxes)
         except PipelineError as failure:
             desk.gate.failed(failure)
-            desk.look(mailboxes)
+            desk.look(mailboxes, lane)
             return
-        resting = self._resting(mailboxes)
+        resting = self._resting(lane, mailboxes)
+        self._gathering.drop(mailboxes)
         made = plan(
             held,
             desk.directory.attributes,
             resting=resting,
-            busy_lists=self._imports,
+            busy_lists=_Full(self._has_room),
             bulk_threshold=desk.settings.bulk_threshold,
             import_rows=self._imports.most_rows,
             skew=desk.skew,
         )
         by_mailbox = {each.mailbox: each for each in held}
         await self._settle(made, by_mailbox)
-        self._begin(made, by_mailbox)
+        self._begin(lane, made, by_mailbox)
 
-    def _resting(self, mailboxes: Sequence[str]) -> frozenset[str]:
+    def _resting(self, lane: Lane, mailboxes: Sequence[str]) -> frozenset[str]:
         """Those whose wish to subscribe is too young to be sent; they are looked at again when it is not."""
         loop, fresh = asyncio.get_running_loop(), self._desk.fresh
         resting = {mailbox: until for mailbox in mailboxes if (until := fresh.get(mailbox, 0.0)) > loop.time()}
@@ -113,7 +165,7 @@ class Deliverer:
             if mailbox not in resting:
                 fresh.pop(mailbox, None)
         if resting:
-            loop.call_at(max(resting.values()), self._desk.look, tuple(resting))
+            self._desk.agenda.add_at(max(resting.values()), tuple(resting), lane)
         return frozenset(resting)
 
     async def _met(self, held: Sequence[HeldMailbox]) -> bool:
@@ -147,19 +199,19 @@ class Deliverer:
             return False
         return now - known[1] >= _PATIENCE_SECONDS
 
-    def _begin(self, made: Plan, held: dict[str, HeldMailbox]) -> None:
+    def _begin(self, lane: Lane, made: Plan, held: dict[str, HeldMailbox]) -> None:
         agenda = self._desk.agenda
         for mailbox, list_id in made.waiting.items():
-            agenda.wait_for_list(list_id, (mailbox,))
+            agenda.wait_for_list(list_id, (mailbox,), lane)
         for call in made.calls:
-            agenda.hold(call.mailbox)
+            agenda.hold(call.mailbox, lane)
             urgency = 2 if isinstance(call, Patch) else int(not call.is_objection)
             self._queue.put_nowait((urgency, next(self._sequence), call))
         for planned in made.imports:
-            self._imports.start(planned)
+            self._gathering.put(planned, lane, self._now())
         if made.reads:
             for mailbox in made.reads:
-                agenda.hold(mailbox)
+                agenda.hold(mailbox, lane)
             self._spawn(self._read([held[mailbox] for mailbox in made.reads]))
 
     async def _read(self, held: Sequence[HeldMailbox]) -> None:
@@ -177,6 +229,16 @@ class Deliverer:
                 else:
                     self._failures.pop(each.mailbox, None)
                     self._desk.put_down(each.mailbox)
+
+
+class _Full:
+    """The lists for which no more rows are gathered at the moment."""
+
+    def __init__(self, has_room: Callable[[int], bool]) -> None:
+        self._has_room = has_room
+
+    def __contains__(self, list_id: object) -> bool:
+        return isinstance(list_id, int) and not self._has_room(list_id)
 
 
 def _barred_answer(held: HeldMailbox) -> Settled:

@@ -28,9 +28,9 @@ from schemas.delivery import (
 from schemas.errors import AnswerLost, MalformedInput, PipelineError, Refused
 from schemas.ids import gguid_of
 from schemas.inxmail import ImportExecution, ImportState
-from schemas.mutations import Held, Want
+from schemas.mutations import Held, Lane, Want
 from streams.delivery import outcomes
-from streams.delivery.aftermath import Aftermath
+from streams.delivery.aftermath import Aftermath, Answers
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.delivery.plan import Import
@@ -41,8 +41,13 @@ from streams.mailbox import door
 log = logging.getLogger(__name__)
 
 _POLL_GROWTH: Final = 1.5
+_EXPECTED: Final = 0.95
+"""Asked for a little before it is expected to be through: else nobody would notice that it has become faster."""
+_LATE_GROWTH: Final = 1.1
 _POLL_LONGEST_SECONDS: Final = 5.0
 _OVERDUE_POLL_SECONDS: Final = 30.0
+_MEASURED_ROWS: Final = 1000
+"""Imports of so many rows tell how fast Inxmail imports; of smaller ones, most is waiting."""
 _REST_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 2.0
 """How long an import that was sent by a dead process may take to become visible."""
@@ -80,6 +85,9 @@ class Imports:
         self._spawn = spawn
         self._clock = clock
         self._busy: dict[int, str] = {}
+        self._lanes: dict[str, Lane] = {}
+        self._answers: dict[str, Answers] = {}
+        self._judging: Counter[int] = Counter()
         self._aftermath = Aftermath(desk, reader)
         self._failures: Counter[int] = Counter()
         self._resting: dict[int, float] = {}
@@ -88,13 +96,14 @@ class Imports:
         """Rows in one file; halves when the far side finds it too large."""
         self.overdue: set[str] = set()
         """Imports that take longer than they may: held, and watched all the same."""
+        self._seconds_for_a_row = 0.0
 
     def __contains__(self, list_id: object) -> bool:
         """Whether another import for this list (NO_LIST: for attributes) has to wait."""
         return list_id in self._busy or (list_id != NO_LIST and not self._desk.may_subscribe)
 
     def __len__(self) -> int:
-        return len(self._busy)
+        return len(self._lanes)
 
     async def resume(self) -> None:
         """Take over the imports that a former leader left open."""
@@ -102,35 +111,41 @@ class Imports:
             unfinished = await books.calls.unfinished()
         for opened in unfinished:
             self._busy[opened.list_id or NO_LIST] = opened.op_id
+            self._lanes[opened.op_id] = Lane.NORMAL
             log.info("import taken over", extra={"op_id": opened.op_id, "phase": opened.phase})
             if opened.import_id is not None:
                 self._spawn(self._finish(opened, opened.import_id))
             else:
                 self._spawn(self._find_out(opened))
 
-    def start(self, planned: Import) -> None:
+    def start(self, planned: Import, lane: Lane) -> None:
         """Carry out an import. Its mailboxes are held until it is written down."""
-        self._busy[planned.list_id or NO_LIST] = ""
+        desk = self._desk
+        op_id = gguid_of(desk.client, "import", planned.list_id or NO_LIST, desk.now().isoformat(), time.time_ns())
+        self._busy[planned.list_id or NO_LIST] = op_id
+        self._lanes[op_id] = lane
+        self._answers[op_id] = {row.mailbox: (row.answer, row.dirt) for row in planned.rows if row.answer is not None}
         for row in planned.rows:
-            self._desk.agenda.hold(row.mailbox)
-        self._spawn(self._carry_out(planned))
+            desk.agenda.hold(row.mailbox, lane)
+        self._spawn(self._carry_out(op_id, planned))
 
-    async def _carry_out(self, planned: Import) -> None:
+    async def _carry_out(self, op_id: str, planned: Import) -> None:
         desk = self._desk
         await desk.gate.passage()
         try:
             if planned.resubscribe:
                 await self._hear()
-            opened, rows = await self._intend(planned)
+            opened, rows = await self._intend(op_id, planned)
         except PipelineError as failure:
             desk.gate.failed(failure)
             for row in planned.rows:
                 desk.put_down(row.mailbox)
-            self._free(planned.list_id, ())
+            self._free(op_id, planned.list_id, ())
             return
         for row in planned.rows:
             desk.agenda.let_go(row.mailbox)
-        desk.look({row.mailbox for row in planned.rows} - {row.mailbox for row in rows})
+        desk.look({row.mailbox for row in planned.rows} - {row.mailbox for row in rows}, self._lane(op_id))
+        del planned  # it is in the tables: not to be kept in memory until it ends
         try:
             await desk.outbox.tell_calls([opened.op_id])
             execution = await self._post(opened, rows)
@@ -153,21 +168,24 @@ class Imports:
                 "import posted",
                 extra={"op_id": opened.op_id, "import_id": execution.id, "list_id": opened.list_id, "rows": len(rows)},
             )
-            await self._finish(opened, execution.id)
+            count = len(rows)
+            del rows
+            await self._finish(opened, execution.id, count)
+
+    def _lane(self, op_id: str) -> Lane:
+        return self._lanes.get(op_id, Lane.NORMAL)
 
     async def _hear(self) -> None:
         """Read the unsubscription log to its end."""
         await self._drain()
         self._heard_at = self._clock()
 
-    async def _intend(self, planned: Import) -> tuple[OpenImport, list[OpenRow]]:
+    async def _intend(self, op_id: str, planned: Import) -> tuple[OpenImport, list[OpenRow]]:
         desk = self._desk
-        op_id = gguid_of(desk.client, "import", planned.list_id or NO_LIST, desk.now().isoformat(), time.time_ns())
         positions = (desk.positions.subscriptions, desk.positions.unsubscriptions)
         what = (planned.list_id, planned.resubscribe, planned.columns)
         async with desk.ledger.transaction() as books:
             opened, taken = await books.calls.intend(op_id, what, planned.rows, positions)
-        self._busy[planned.list_id or NO_LIST] = op_id
         return opened, [row for row in planned.rows if row.mailbox in taken]
 
     async def _past_the_door(self, opened: OpenImport, rows: list[OpenRow]) -> list[OpenRow]:
@@ -189,7 +207,7 @@ class Imports:
             "subscriptions turned back at the door",
             extra={"op_id": opened.op_id, "list_id": opened.list_id, "rules": dict(rules)},
         )
-        self._desk.look(turned_back)
+        self._desk.look(turned_back, self._lane(opened.op_id))
         return [row for row in rows if row.mailbox not in set(turned_back)]
 
     def _may_pass(self, opened: OpenImport, row: OpenRow, held: HeldMailbox) -> bool:
@@ -220,7 +238,7 @@ class Imports:
                 raise _NothingToSend
             return [(row.email, *(cell(row.values[key]) for key in opened.columns)) for row in passed]
 
-        urgency = Urgency.NORMAL
+        urgency = Urgency.BULK if self._lane(opened.op_id) is Lane.BULK else Urgency.NORMAL
         while True:
             try:
                 return await self._desk.api.start_import(
@@ -234,7 +252,7 @@ class Imports:
         """It was surely not carried out: planned anew."""
         async with self._desk.ledger.transaction() as books:
             await books.calls.end_import(opened.op_id, CallState.UNDONE, {})
-        self._free(opened.list_id, [row.mailbox for row in rows])
+        self._free(opened.op_id, opened.list_id, [row.mailbox for row in rows])
 
     async def _refused(self, opened: OpenImport, rows: Sequence[OpenRow], failure: Refused) -> None:
         """The far side refuses the import as a whole; nothing of it was carried out."""
@@ -256,7 +274,7 @@ class Imports:
             async with self._desk.ledger.transaction() as books:
                 await books.deliveries.put_refusals(refusals)
                 await books.calls.end_import(opened.op_id, CallState.UNDONE, {})
-            self._free(opened.list_id, list(refusals))
+            self._free(opened.op_id, opened.list_id, list(refusals))
 
     async def _find_out(self, opened: OpenImport) -> None:
         """Nobody knows whether it was accepted: wait until nothing unknown is under way, then read its rows."""
@@ -279,7 +297,7 @@ class Imports:
             await asyncio.sleep(interval)
             interval = min(_POLL_LONGEST_SECONDS, interval * _POLL_GROWTH)
         self.overdue.discard(opened.op_id)
-        self._free(opened.list_id, await self._aftermath.unknown(opened))
+        self._free(opened.op_id, opened.list_id, await self._aftermath.unknown(opened))
 
     async def _unknown_running(self) -> int | None:
         """How many imports are under way that are not known to be ours; None when Inxmail does not say."""
@@ -292,17 +310,22 @@ class Imports:
             return None
         return sum(not execution.has_ended and execution.id not in ours for execution in executions)
 
-    async def _finish(self, opened: OpenImport, import_id: int) -> None:
+    async def _finish(self, opened: OpenImport, import_id: int, rows: int = 0) -> None:
         """Watch it to its end, and write down what it came to."""
-        gate = self._desk.gate
-        execution = await self._watch(opened, import_id)
+        gate, key = self._desk.gate, opened.list_id or NO_LIST
+        execution = await self._watch(opened, import_id, rows)
         if execution is None or execution.state != ImportState.SUCCESS:
             state = execution.state if execution is not None else "forgotten"
             log.error("import not completed", extra={"op_id": opened.op_id, "import_id": import_id, "state": state})
             self._rest(opened.list_id)
-            self._free(opened.list_id, await self._aftermath.unknown(opened))
+            self._free(opened.op_id, opened.list_id, await self._aftermath.unknown(opened))
             return
-        self._failures.pop(opened.list_id or NO_LIST, None)
+        self._failures.pop(key, None)
+        if not opened.resubscribe and not self._judging[key]:
+            # The far side is through with it: the next one may run while this one's rows are judged.
+            self._open_list(key, opened.op_id)
+        self._judging[key] += 1
+        answers = self._answers.pop(opened.op_id, {})
         try:
             if opened.resubscribe:
                 await gate.insist(self._hear)
@@ -311,25 +334,36 @@ class Imports:
             log.error(
                 "import cannot be judged; its rows are read", extra={"op_id": opened.op_id, "reason": str(failure)}
             )
-            self._free(opened.list_id, await self._aftermath.unknown(opened))
+            again = await self._aftermath.unknown(opened)
         else:
-            self._free(opened.list_id, await self._aftermath.complete(opened, judged))
+            again = await self._aftermath.complete(opened, judged, answers)
+        self._judging[key] -= 1
+        self._free(opened.op_id, opened.list_id, again)
 
-    async def _watch(self, opened: OpenImport, import_id: int) -> ImportExecution | None:
-        """Its last state; None when Inxmail does not know it any more."""
+    async def _watch(self, opened: OpenImport, import_id: int, rows: int) -> ImportExecution | None:
+        """Its last state; None when Inxmail does not know it any more.
+
+        Asked for when it should be through by what others took; then in growing intervals.
+        """
         began = self._clock()
-        interval = self._desk.settings.import_poll_seconds
+        first = self._desk.settings.import_poll_seconds
+        expected = _EXPECTED * rows * self._seconds_for_a_row
+        growth = _LATE_GROWTH if expected > first else _POLL_GROWTH
+        interval = min(_POLL_LONGEST_SECONDS, max(first, expected))
         while True:
             await asyncio.sleep(interval)
             try:
                 execution = await self._desk.gate.insist(lambda: self._desk.api.import_execution(import_id))
             except (Refused, MalformedInput):
                 return None
+            waited = self._clock() - began
             if execution.has_ended:
                 self.overdue.discard(opened.op_id)
+                if rows >= _MEASURED_ROWS:
+                    self._seconds_for_a_row = waited / rows
                 return execution
-            interval = min(_POLL_LONGEST_SECONDS, interval * _POLL_GROWTH)
-            if self._clock() - began > self._desk.settings.import_deadline_seconds:
+            interval = max(first, min(_POLL_LONGEST_SECONDS, waited * (growth - 1)))
+            if waited > self._desk.settings.import_deadline_seconds:
                 self._note_overdue(opened)
                 interval = _OVERDUE_POLL_SECONDS
 
@@ -347,20 +381,24 @@ class Imports:
         self._failures[key] += 1
         self._resting[key] = _REST_SECONDS + backoff_seconds(self._failures[key], draw=random.random())
 
-    def _free(self, list_id: int | None, mailboxes: Iterable[str]) -> None:
-        """The import is over: its mailboxes are planned anew, and another may follow."""
+    def _free(self, op_id: str, list_id: int | None, mailboxes: Iterable[str]) -> None:
+        """The import is over: these mailboxes are planned anew, and another may follow."""
         key = list_id or NO_LIST
-        self._desk.look(mailboxes)
+        self._desk.look(mailboxes, self._lane(op_id))
+        self._lanes.pop(op_id, None)
+        self._answers.pop(op_id, None)
         self._desk.outbox.wake()
+        self._desk.ease()
         seconds = self._resting.pop(key, 0.0)
         if seconds:
-            asyncio.get_running_loop().call_later(seconds, self._open_list, key)
+            asyncio.get_running_loop().call_later(seconds, self._open_list, key, op_id)
         else:
-            self._open_list(key)
+            self._open_list(key, op_id)
 
-    def _open_list(self, key: int) -> None:
-        self._busy.pop(key, None)
-        self._desk.agenda.list_is_free(key)
+    def _open_list(self, key: int, op_id: str) -> None:
+        """Another import for the list may begin, unless one has begun since."""
+        if self._busy.get(key) == op_id:
+            del self._busy[key]
         self._desk.awake.set()
 
 

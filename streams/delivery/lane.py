@@ -1,16 +1,16 @@
-"""Takes a lane's mutations into the tables: the newest of each mailbox, all older ones forgotten."""
+"""Mutations in: the newest desired state of each mailbox into the tables, then onto the agenda."""
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from connectors.kafka.consumer import LaneConsumer
 from connectors.kafka.records import Message
 from connectors.kafka.registry import Decoder
 from schemas.errors import MalformedInput, Unavailable
-from schemas.mutations import Mutation, Want
+from schemas.mutations import Lane, Mutation, Want
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.parking import Parking
@@ -18,22 +18,25 @@ from streams.parking import Parking
 log = logging.getLogger(__name__)
 
 
-class Lane:
-    """One lane of one client. Order: the batch is in the tables, then Kafka is told, then it is planned."""
+class LaneReader:
+    """One lane of one client. Order: the batch is in the tables, then Kafka is told, then it is planned.
 
-    def __init__(self, desk: Desk, consumer: LaneConsumer, decoder: Decoder, parking: Parking) -> None:
+    While too many mailboxes are unfinished, it reads nothing: the backlog stays in Kafka. A better lane goes on.
+    """
+
+    def __init__(self, desk: Desk, lane: Lane, consumer: LaneConsumer, decoder: Decoder, parking: Parking) -> None:
         self._desk = desk
+        self._lane = lane
         self._consumer = consumer
         self._decoder = decoder
         self._parking = parking
 
     async def run(self) -> None:
         """Take every batch, for ever. Raises: PipelineError, when the lane cannot be read."""
-        self._note_progress()
         async for batch in self._consumer.batches():
             await self._insist(partial(self.take, batch))
             await self._insist(partial(self._consumer.commit, batch))
-            self._note_progress()
+            await self._desk.room(self._lane)
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long Kafka or the registry take."""
@@ -62,16 +65,26 @@ class Lane:
                 newest[mutation.mailbox] = mutation
         if newest:
             async with self._desk.ledger.transaction() as books:
-                changed = await books.deliveries.want(list(newest.values()))
-            self._let_rest([newest[mailbox] for mailbox in changed])
-            self._desk.look(changed)
+                changed = await books.deliveries.want(list(newest.values()), self._lane)
+            self._plan([newest[mailbox] for mailbox in changed])
 
-    def _let_rest(self, mutations: Iterable[Mutation]) -> None:
-        """Proof and objection of one transaction lie in different partitions: the second may still be on its way."""
-        until = asyncio.get_running_loop().time() + self._desk.settings.subscribe_grace_seconds
-        for mutation in mutations:
-            if any(wish.want is Want.SUBSCRIBED for wish in mutation.lists):
-                self._desk.fresh[mutation.mailbox] = until
+    def _plan(self, mutations: Sequence[Mutation]) -> None:
+        """Plan these; those that wish to subscribe rest first.
+
+        Proof and objection of one transaction lie in different partitions: the second may still be on its way.
+        Where there is a backlog, nothing else of those is done before either: then each is planned once.
+        """
+        desk = self._desk
+        subscribing = [each.mailbox for each in mutations if any(wish.want is Want.SUBSCRIBED for wish in each.lists)]
+        until = asyncio.get_running_loop().time() + desk.settings.subscribe_grace_seconds
+        desk.fresh.update(dict.fromkeys(subscribing, until))
+        at_once = self._lane is not Lane.BULK and self._consumer.drained
+        if at_once or not desk.settings.subscribe_grace_seconds:
+            desk.look([each.mailbox for each in mutations], self._lane)
+            return
+        resting = set(subscribing)
+        desk.look([each.mailbox for each in mutations if each.mailbox not in resting], self._lane)
+        desk.look_at(until, subscribing, self._lane)
 
     def _read(self, message: Message) -> Mutation:
         mutation = self._decoder.decode_as(message.value or b"", Mutation)
@@ -80,11 +93,3 @@ class Lane:
         if mutation.mailbox != message.key_text:
             raise MalformedInput("a mutation under another mailbox's key")
         return mutation
-
-    def _note_progress(self) -> None:
-        """From here on subscribing is allowed: everything is known that the lane held at start."""
-        if self._consumer.caught_up and not self._desk.may_subscribe:
-            self._desk.may_subscribe = True
-            self._desk.agenda.every_list_is_free()
-            self._desk.awake.set()
-            log.info("lane caught up", extra={"client": self._desk.client})

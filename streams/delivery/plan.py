@@ -134,7 +134,7 @@ def plan(
     calls.sort(key=_turn)
     return Plan(
         calls=tuple(calls),
-        imports=tuple(_imports(groups, import_rows, waiting)),
+        imports=tuple(_imports(groups, import_rows)),
         reads=tuple(reads),
         settlements=tuple(settlements),
         waiting=waiting,
@@ -148,19 +148,16 @@ def _turn(call: Unsubscribe | Patch) -> int:
     return 2
 
 
-def _imports(
-    groups: Mapping[tuple[int, bool, tuple[str, ...]], list[OpenRow]], most: int, waiting: dict[str, int]
-) -> Iterable[Import]:
-    """One import for each list, the largest group first; what is left waits for its end. Resubscribing goes last."""
-    taken: set[int] = set()
+def _imports(groups: Mapping[tuple[int, bool, tuple[str, ...]], list[OpenRow]], most: int) -> Iterable[Import]:
+    """Each group in files of at most so many rows, the largest first. Resubscribing goes last.
+
+    Which of them may be sent beside each other is not decided here.
+    """
     for (list_id, resubscribe, columns), rows in sorted(
         groups.items(), key=lambda found: (found[0][1], -len(found[1]))
     ):
-        chunk, rest = (rows[:most], rows[most:]) if list_id not in taken else ([], rows)
-        taken.add(list_id)
-        waiting.update({row.mailbox: list_id for row in rest})
-        if chunk:
-            yield Import(list_id or None, resubscribe, columns, tuple(chunk))
+        for first in range(0, len(rows), most):
+            yield Import(list_id or None, resubscribe, columns, tuple(rows[first : first + most]))
 
 
 class _View:
@@ -306,15 +303,37 @@ class _View:
         if self.must_read or self._in_import:
             return
         values = self._changed
+        answer = self._answer_by_row(singly=singly)
         for wish, resubscribe in sorted(self._joining, key=lambda found: (found[1], found[0].list_id)):
-            yield (wish.list_id, resubscribe, tuple(sorted(values))), self._row(values, wish.claims)
+            yield (wish.list_id, resubscribe, tuple(sorted(values))), self._row(values, wish.claims, answer)
             values = {}
         if self.is_patch and not singly:
-            yield (NO_LIST, False, tuple(sorted(values))), self._row(values, ())
+            yield (NO_LIST, False, tuple(sorted(values))), self._row(values, (), answer)
 
-    def _row(self, values: dict[str, str | None], claims: tuple[str, ...]) -> OpenRow:
+    def _row(self, values: dict[str, str | None], claims: tuple[str, ...], answer: Settled | None) -> OpenRow:
         assert self._desired is not None
-        return OpenRow(self.held.mailbox, self.held.address, values, self._desired.version, claims)
+        version = self._desired.version
+        return OpenRow(self.held.mailbox, self.held.address, values, version, claims, answer, self.held.dirt)
+
+    def _answer_by_row(self, *, singly: bool) -> Settled | None:
+        """What the mutation is answered when the only row of this mailbox succeeds; None when more is to be done."""
+        desired = self._desired
+        rows = len(self._joining) + (self.is_patch and not singly)
+        more = self.leaving or self._waits or self.barred or self._list_error or self._mailbox_error
+        if desired is None or rows != 1 or more or any(self._satisfied(desired)):
+            return None
+        return self._applied(desired)
+
+    def _applied(self, desired: Mutation, error: str | None = None) -> Settled:
+        return Settled(
+            version=desired.version,
+            desired_hash=desired.desired_hash,
+            outcome=Outcome.QUARANTINED if error else Outcome.APPLIED,
+            error=error,
+            leader=desired.leader,
+            claims=desired.claims,
+            rejected_values=self.rejected,
+        )
 
     @property
     def is_finished(self) -> bool:
@@ -335,15 +354,7 @@ class _View:
         if desired is None:
             return Settlement(self.held.mailbox, self.held.dirt, self.held.settled, {})
         error = self._mailbox_error or self._list_error
-        settled = Settled(
-            version=desired.version,
-            desired_hash=desired.desired_hash,
-            outcome=Outcome.QUARANTINED if error else Outcome.APPLIED,
-            error=error,
-            leader=desired.leader,
-            claims=desired.claims,
-            rejected_values=self.rejected,
-        )
+        settled = self._applied(desired, error)
         return Settlement(self.held.mailbox, self.held.dirt, settled, dict(self._satisfied(desired)))
 
     def _satisfied(self, desired: Mutation) -> Iterable[tuple[int, tuple[str, ...]]]:

@@ -10,7 +10,7 @@ from connectors.inxmail.client import Page
 from connectors.store.delivery import ReadRecipient
 from connectors.store.ledger import Books
 from schemas import causes
-from schemas.delivery import HeldMailbox
+from schemas.delivery import HeldMailbox, OpenRow
 from schemas.errors import MalformedInput, Refused
 from schemas.facts import Cursor
 from schemas.inxmail import Recipient
@@ -35,6 +35,21 @@ class Seen(NamedTuple):
 
     recipient: ReadRecipient
     states: States
+
+
+class Learnt(NamedTuple):
+    """Recipients that an import created, as the client shows them, and the place after them. Nothing is kept of these
+    yet: whoever writes down what became of the import, keeps them too, and then the place (`Reader.advance`).
+
+    `as_sent`: the mailboxes that are subscribed to the import's list and to no other, with the values of their rows.
+    """
+
+    recipients: dict[str, ReadRecipient]
+    as_sent: frozenset[str]
+    place: Cursor | None
+
+
+NOTHING_LEARNT: Final = Learnt({}, frozenset(), None)
 
 
 class Reader:
@@ -87,30 +102,73 @@ class Reader:
             await books.listening.know_lists(list_ids)
         self._known_lists |= set(list_ids)
 
-    async def learn_new(self) -> None:
-        """Read the recipients that were created since last time. Raises: PipelineError.
+    async def learn_new(self, list_id: int, rows: Sequence[OpenRow]) -> Learnt:
+        """Read recipients created since last time, until all of these rows are seen. Raises: PipelineError.
 
-        A place that Inxmail does not accept any more (an attribute it names is gone) costs reading all of them.
+        list_id: where the rows were to be subscribed. What is not plainly a row of theirs is kept at once; on the last
+        page it is left to whoever reads on from there. A place that Inxmail does not accept any more (an attribute it
+        names is gone) costs reading all of them.
         """
         async with self._desk.ledger.reading() as books:
             cursor = (await books.listening.cursors()).get(STREAM)
+            unseen = set(await books.deliveries.without_recipient([row.mailbox for row in rows]))
+        if cursor is None or not unseen:
+            return NOTHING_LEARNT
+        by_address = {row.email: row for row in rows}
+        found: dict[str, ReadRecipient] = {}
+        as_sent: set[str] = set()
+        desk, link, count = self._desk, cursor.link, 0
         try:
-            if cursor is not None:
-                await self._follow(cursor.link)
+            while True:
+                page = await desk.gate.insist(partial(desk.api.recipients, link))
+                others = []
+                for recipient in page.items:
+                    row = by_address.get(recipient.email)
+                    if row is None or row.mailbox not in unseen or not _is_only_in(recipient, list_id):
+                        others.append(recipient)
+                        continue
+                    unseen.discard(row.mailbox)
+                    values, is_as_sent = self._values_beside(recipient, row)
+                    found[row.mailbox] = ReadRecipient(row.mailbox, row.email, recipient.email, recipient.id, values)
+                    if is_as_sent:
+                        as_sent.add(row.mailbox)
+                if others and not unseen:
+                    return Learnt(found, frozenset(as_sent), self._place_at(link))
+                if others:
+                    await self.keep(others, desk.api.lists_asked(link))
+                count += len(page.items)
+                if page.next is None:
+                    break
+                link = page.next
+                if not unseen:
+                    return Learnt(found, frozenset(as_sent), self._place_at(link))
         except (Refused, MalformedInput) as failure:
             log.warning("recipients are read anew", extra={"reason": str(failure)})
             await self._read_all()
+            return NOTHING_LEARNT
+        return Learnt(found, frozenset(as_sent), self._place(page, cursor.link, count))
+
+    def _place_at(self, link: str) -> Cursor:
+        return Cursor(self._desk.client, STREAM, link, None, self._desk.now())
+
+    async def advance(self, place: Cursor) -> None:
+        """What was read before this place is kept."""
+        await self._desk.gate.insist(lambda: self._desk.outbox.tell_cursor(place))
+        async with self._desk.ledger.transaction() as books:
+            await books.listening.put_cursor(place)
+
+    def _place(self, page: Page[Recipient], link: str, count: int) -> Cursor | None:
+        """Where to go on after this last page; None when that is where it was."""
+        if page.upcoming is None or (page.upcoming == link and count):
+            return None
+        last = page.items[-1].id if page.items else None
+        return Cursor(self._desk.client, STREAM, page.upcoming, last, self._desk.now())
 
     async def _follow(self, link: str) -> int:
         """Walk from `link` to the end; how many recipients there were. The place is kept at the end."""
-        desk = self._desk
         page, count = await self._walk(link)
-        if page.upcoming is not None and (page.upcoming != link or count == 0):
-            last = page.items[-1].id if page.items else None
-            cursor = Cursor(desk.client, STREAM, page.upcoming, last, desk.now())
-            await desk.gate.insist(lambda: desk.outbox.tell_cursor(cursor))
-            async with desk.ledger.transaction() as books:
-                await books.listening.put_cursor(cursor)
+        if (place := self._place(page, link, count)) is not None:
+            await self.advance(place)
         return count
 
     async def _walk(self, link: str) -> tuple[Page[Recipient], int]:
@@ -252,6 +310,25 @@ class Reader:
             )
         return seen
 
+    def _values_beside(self, recipient: Recipient, row: OpenRow) -> tuple[dict[str, str | None], bool]:
+        """The recipient's values, and whether those that the row sent are among them. What is equal is not respelt."""
+        values: dict[str, str | None] = {}
+        shown = 0
+        for attribute_id, attribute in self._desk.directory.attributes.items():
+            if attribute.name not in recipient.attributes:
+                continue
+            found = recipient.attributes[attribute.name]
+            sent = row.values.get(attribute_id)
+            if sent is not None and found == sent:
+                values[attribute_id] = sent
+                shown += 1
+                continue
+            text = canonical(attribute, found)
+            if not isinstance(text, Unfit):
+                values[attribute_id] = text
+                shown += attribute_id in row.values and text == sent
+        return values, shown == len(row.values)
+
     def _values(self, recipient: Recipient) -> dict[str, str | None]:
         values: dict[str, str | None] = {}
         for attribute_id, attribute in self._desk.directory.attributes.items():
@@ -267,6 +344,12 @@ def _states(recipient: Recipient, lists: Collection[int]) -> dict[int, tuple[Hel
         return {}
     subscribed, unsubscribed = recipient.dates()
     return {list_id: hearing.state_by_dates(subscribed.get(list_id), unsubscribed.get(list_id)) for list_id in lists}
+
+
+def _is_only_in(recipient: Recipient, list_id: int) -> bool:
+    """Whether the recipient is subscribed to that list, and has to do with no other."""
+    subscribed, unsubscribed = recipient.dates()
+    return not unsubscribed and subscribed.keys() == {list_id}
 
 
 def _is_fresh(held: HeldList, after: datetime) -> bool:
@@ -296,15 +379,21 @@ async def _merge(books: Books, seen: Mapping[str, Seen]) -> set[str]:
         if mailbox not in changed or after.state is Held.UNKNOWN
     }
     await books.deliveries.touch(again)
-    if renamed:
-        lists = await books.deliveries.lists_of(list(renamed))
-        await books.deliveries.put_lists(
-            [
-                (mailbox, HeldList(list_id, Held.UNKNOWN, causes.READ, state.since, state.claims))
-                for mailbox, by_list in lists.items()
-                for list_id, state in by_list.items()
-                if state.state is not Held.NONE
-            ]
-        )
+    await unsettle(books, renamed)
     # What is in an import is looked at when that has ended.
     return (changed | again.keys() | renamed) - {mailbox for mailbox, _ in under_way}
+
+
+async def unsettle(books: Books, mailboxes: Collection[str]) -> None:
+    """These recipients go by another address now: how their lists stand is to be read."""
+    if not mailboxes:
+        return
+    lists = await books.deliveries.lists_of(list(mailboxes))
+    await books.deliveries.put_lists(
+        [
+            (mailbox, HeldList(list_id, Held.UNKNOWN, causes.READ, state.since, state.claims))
+            for mailbox, by_list in lists.items()
+            for list_id, state in by_list.items()
+            if state.state is not Held.NONE
+        ]
+    )

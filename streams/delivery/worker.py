@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
@@ -19,13 +19,13 @@ from connectors.kafka.registry import Decoder, Registry
 from connectors.store.ledger import LeaseTable, Ledger, open_pool
 from schemas.delivery import CallState
 from schemas.errors import Misconfigured, PipelineError
-from schemas.mutations import Held, HeldList
+from schemas.mutations import Held, HeldList, Lane
 from streams.delivery.deliverer import Deliverer
 from streams.delivery.desk import Desk
 from streams.delivery.directory import Directory
 from streams.delivery.gate import PAUSE_SECONDS, Gate
 from streams.delivery.imports import Imports
-from streams.delivery.lane import Lane
+from streams.delivery.lane import LaneReader
 from streams.delivery.leadership import Leadership
 from streams.delivery.meters import Meters, shown
 from streams.delivery.outbox import Outbox
@@ -38,7 +38,11 @@ from streams.telemetry import Health, serve_health
 
 log = logging.getLogger(__name__)
 
-LANE: Final = "normal"
+_DECISIVE: Final = (Lane.PRIORITY, Lane.NORMAL)
+"""The lanes that can say that somebody is to be subscribed no more. The bulk lane never takes anything away."""
+_BATCH: Final = 1000
+_AHEAD_KIB: Final = 4 * 1024
+_SWEPT: Final = 5000
 _SWEEP_SECONDS: Final = 30.0
 _TELL_SECONDS: Final = 1.0
 _LONGEST_TRANSACTION_SECONDS: Final = 15.0
@@ -120,19 +124,28 @@ async def run(
         stack.enter_context(shown(Meters(client, desk.gate, api.pace)))
         async with ledger.reading() as books:
             is_new = await books.deliveries.is_new()
-        lane_consumer = LaneConsumer(
-            settings.kafka, catalogue.mutations(client, LANE), group_of(client), batch=1000, from_beginning=is_new
-        )
         parking = Parking(f"client-{client}", producer, registry)
-        await _lead(desk, leadership, lane_consumer, Decoder(registry), parking, health, stop)
+        lanes = {
+            lane: LaneConsumer(
+                settings.kafka,
+                catalogue.mutations(client, lane),
+                group_of(client),
+                batch=_BATCH,
+                ahead_kib=_AHEAD_KIB,
+                from_beginning=is_new,
+            )
+            for lane in Lane
+        }
+        readers = [LaneReader(desk, lane, consumer, Decoder(registry), parking) for lane, consumer in lanes.items()]
+        desk.has_backlog = lambda: any(not consumer.drained for consumer in lanes.values())
+        await _lead(desk, leadership, lanes, readers, health, stop)
 
 
 async def _lead(
     desk: Desk,
     leadership: Leadership,
-    consumer: LaneConsumer,
-    decoder: Decoder,
-    parking: Parking,
+    lanes: Mapping[Lane, LaneConsumer],
+    readers: Sequence[LaneReader],
     health: Health,
     stop: asyncio.Event,
 ) -> None:
@@ -152,10 +165,13 @@ async def _lead(
             await reader.bootstrap()
             await poller.start()
             await imports.resume()
-            await consumer.start()
+            for consumer in lanes.values():
+                await consumer.start()
             tasks.create_task(desk.outbox.run())
             tasks.create_task(poller.run())
-            tasks.create_task(Lane(desk, consumer, decoder, parking).run())
+            tasks.create_task(_catch_up(desk, [lanes[lane] for lane in _DECISIVE]))
+            for each in readers:
+                tasks.create_task(each.run())
             tasks.create_task(deliverer.run())
             for _ in range(desk.settings.max_in_flight):
                 tasks.create_task(deliverer.work())
@@ -169,7 +185,17 @@ async def _lead(
     finally:
         health.ready = False
         health.detail["leading"] = False
-        await consumer.close()
+        for consumer in lanes.values():
+            await consumer.close()
+
+
+async def _catch_up(desk: Desk, consumers: Sequence[LaneConsumer]) -> None:
+    """Subscribing is allowed when everything is known that these lanes held at start."""
+    for consumer in consumers:
+        await consumer.until_caught_up()
+    desk.may_subscribe = True
+    desk.awake.set()
+    log.info("lanes caught up", extra={"client": desk.client})
 
 
 async def _take_over(desk: Desk) -> None:
@@ -193,12 +219,22 @@ async def _take_over(desk: Desk) -> None:
 
 
 async def _sweep(desk: Desk) -> None:
-    """Look again at everything that the tables say is unfinished, in case it was overlooked."""
+    """Look again at everything that the tables say is unfinished, in case it was overlooked.
+
+    In parts, and never more than there is room for: what is left comes when something is done.
+    """
+    start = (Lane.PRIORITY, "")
+    after = start
     while True:
         async with desk.ledger.reading() as books:
-            dirty = await books.deliveries.dirty()
-        if dirty:
-            desk.look(dirty)
+            found = await books.deliveries.dirty(after, _SWEPT)
+        for lane, mailboxes in found.items():
+            desk.look(mailboxes, lane)
+            after = lane, mailboxes[-1]
+        if sum(map(len, found.values())) == _SWEPT:
+            await desk.room(Lane.BULK)
+            continue
+        after = start
         async with desk.ledger.transaction() as books:
             await books.calls.forget_older_than(_KEEP_SECONDS)
         await asyncio.sleep(_SWEEP_SECONDS)
@@ -214,7 +250,7 @@ async def _show(desk: Desk, health: Health, poller: Poller, imports: Imports, de
             paused=desk.gate.paused_because,
             failing=desk.gate.last_failure,
             caught_up=desk.may_subscribe,
-            unfinished=len(desk.agenda),
+            unfinished=desk.unfinished(),
             awaiting_decision=deliverer.barred,
             imports=len(imports),
             imports_overdue=len(imports.overdue),

@@ -125,22 +125,39 @@ def test_nobody_is_created_who_is_wanted_nowhere() -> None:
     assert made.settlements[0].settled.outcome is Outcome.APPLIED
 
 
-def test_different_columns_become_different_imports_of_one_list_one_after_the_other() -> None:
+def test_different_columns_become_different_imports_of_one_list_the_largest_first() -> None:
     made = planned(
         held(mutation(wish(), name="a", values={"1": "Ann"})),
         held(mutation(wish(), name="b", values={"1": "Bea"})),
         held(mutation(wish(), name="c", values={"2": "Cox"})),
     )
 
-    assert [[row.mailbox for row in each.rows] for each in made.imports] == [["a", "b"]]
-    assert made.waiting == {"c": 7}
+    assert [[row.mailbox for row in each.rows] for each in made.imports] == [["a", "b"], ["c"]]
 
 
 def test_an_import_takes_no_more_rows_than_allowed() -> None:
     made = planned(*(held(mutation(wish(), name=name)) for name in "abc"), most=2)
 
-    assert [[row.mailbox for row in each.rows] for each in made.imports] == [["a", "b"]]
-    assert made.waiting == {"c": 7}
+    assert [[row.mailbox for row in each.rows] for each in made.imports] == [["a", "b"], ["c"]]
+
+
+def test_a_row_that_does_all_there_is_to_do_carries_the_answer() -> None:
+    made = only_import(planned(held(mutation(wish(), values={"1": "Ann"}))))
+    [row] = made.rows
+    later = known(
+        mutation(wish(), values={"1": "Ann"}), on(Held.SUBSCRIBED, cause=OURS, claims=row.claims), values=row.values
+    )
+
+    assert [row.answer] == [each.settled for each in planned(later).settlements]
+
+
+def test_a_row_beside_which_something_else_is_to_be_done_carries_none() -> None:
+    leaving = known(
+        mutation(wish(), wish(Want.UNSUBSCRIBED, list_id=8)), HeldList(8, Held.SUBSCRIBED, OURS, NOON, ("C",))
+    )
+    twice = held(mutation(wish(), wish(list_id=8)))
+
+    assert [row.answer for each in planned(leaving, twice).imports for row in each.rows] == [None] * 3
 
 
 def test_a_list_with_an_import_under_way_has_to_wait_and_the_rest_goes_on() -> None:
@@ -165,8 +182,10 @@ def test_resubscribing_is_never_mixed_with_subscribing() -> None:
         known(mutation(wish(), name="a"), on(Held.UNSUBSCRIBED, cause=OURS)), known(mutation(wish(), name="b"))
     )
 
-    assert [(each.resubscribe, [row.mailbox for row in each.rows]) for each in made.imports] == [(False, ["b"])]
-    assert made.waiting == {"a": 7}
+    assert [(each.resubscribe, [row.mailbox for row in each.rows]) for each in made.imports] == [
+        (False, ["b"]),
+        (True, ["a"]),
+    ]
 
 
 @pytest.mark.parametrize(
