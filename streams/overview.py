@@ -15,11 +15,12 @@ from connectors.debezium.source import SlotLag, slot_lag
 from connectors.embedded.home import Home
 from connectors.kafka import catalogue
 from connectors.kafka.admin import Admin
-from connectors.kafka.lag import Lag, lags
+from connectors.kafka.lag import Lag, lags, lags_by_topic
 from connectors.postgres.reading import reading
 from connectors.smartwe.inspection import open_conflicts
 from connectors.store.inspection import HeldClaims, Inspection, Quarantined, Unapplied
 from schemas.errors import PipelineError
+from schemas.mutations import Lane as LaneName
 from streams.inbound.write_back import OUR_TOPICS
 from streams.outbound.flow import topics_of
 from streams.settings import Settings
@@ -166,7 +167,7 @@ async def gather(settings: Settings, home: Path | None = None) -> StatusReport:
     return StatusReport(
         at=now,
         flows=tuple(_flow_lag(flow, lag) for flow in (*(f"decide-{flow}" for flow in FLOWS), "write-back")),
-        lanes=tuple(_lane(client, lag, unapplied, now) for client in settings.client_ids),
+        lanes=tuple(_lane(client, lane, lag, unapplied, now) for client in settings.client_ids for lane in LaneName),
         oldest_unapplied_seconds=_age(now, oldest),
         workers=state.workers if state else (),
         cursors=state.cursors if state else (),
@@ -188,8 +189,20 @@ async def _lags(settings: Settings) -> dict[str, Lag]:
         for flow in FLOWS
     }
     groups["verteiler-write-back"] = tuple(OUR_TOPICS)
-    groups |= {f"verteiler-client-{client}": (catalogue.mutations(client),) for client in settings.client_ids}
-    return await lags(_admin(settings), settings.kafka, groups)
+    found = await lags(_admin(settings), settings.kafka, groups)
+    clients = {
+        _group_of(client): {_group_of(client, lane): (catalogue.mutations(client, lane),) for lane in LaneName}
+        for client in settings.client_ids
+    }
+    for parts in (await lags_by_topic(_admin(settings), settings.kafka, clients)).values():
+        found |= parts
+    return found
+
+
+def _group_of(client: str, lane: LaneName | None = None) -> str:
+    """The consumer group of a client's worker; with a lane, the name of its part in the lag."""
+    group = f"verteiler-client-{client}"
+    return group if lane is None else f"{group} {lane}"
 
 
 def _admin(settings: Settings) -> Admin:
@@ -204,7 +217,7 @@ async def _dead_letters(settings: Settings) -> int:
 class _State(msgspec.Struct, frozen=True):
     """What schema `sync` tells."""
 
-    unapplied: dict[str, Unapplied]
+    unapplied: dict[tuple[str, str], Unapplied]
     workers: tuple[Worker, ...]
     cursors: tuple[CursorAge, ...]
     waiting: Waiting
@@ -303,13 +316,17 @@ def _flow_lag(flow: str, found: Mapping[str, Lag] | None) -> FlowLag:
 
 
 def _lane(
-    client: str, found: Mapping[str, Lag] | None, unapplied: Mapping[str, Unapplied] | None, now: datetime
+    client: str,
+    lane: LaneName,
+    found: Mapping[str, Lag] | None,
+    unapplied: Mapping[tuple[str, str], Unapplied] | None,
+    now: datetime,
 ) -> Lane:
-    lag = found[f"verteiler-client-{client}"] if found is not None else None
-    waiting = unapplied.get(client) if unapplied is not None else None
+    lag = found[_group_of(client, lane)] if found is not None else None
+    waiting = unapplied.get((client, lane)) if unapplied is not None else None
     return Lane(
         client=client,
-        lane="normal",
+        lane=lane,
         records=lag.records if lag else None,
         seconds=lag.seconds if lag else None,
         unapplied=None if unapplied is None else waiting.mailboxes if waiting else 0,

@@ -34,18 +34,30 @@ async def lags(admin: Admin, settings: KafkaSettings, groups: Mapping[str, Colle
 
     Raises: Unavailable and Misconfigured, as `Admin`.
     """
-    extents = await admin.extents(sorted({topic for topics in groups.values() for topic in topics}))
-    found = {}
-    for group, topics in groups.items():
+    found = await lags_by_topic(admin, settings, {group: {group: topics} for group, topics in groups.items()})
+    return {group: parts[group] for group, parts in found.items()}
+
+
+async def lags_by_topic(
+    admin: Admin, settings: KafkaSettings, groups: Mapping[str, Mapping[str, Collection[str]]]
+) -> dict[str, dict[str, Lag]]:
+    """For each group, the lag of each of its parts (name → topics). Raises: as `lags`."""
+    topics = {topic for parts in groups.values() for part in parts.values() for topic in part}
+    extents = await admin.extents(sorted(topics))
+    found: dict[str, dict[str, Lag]] = {}
+    for group, parts in groups.items():
         committed = await admin.group_offsets(group)
-        unread: dict[Partition, int] = {}
-        records = 0
-        for place, extent in extents.items():
-            at = max(committed.get(place, extent.first), extent.first)
-            if place[0] in topics and at < extent.end:
-                unread[place] = at
-                records += extent.end - at
-        found[group] = Lag(records, await asyncio.to_thread(_age, settings, unread)) if unread else NO_LAG
+        found[group] = {}
+        for name, part in parts.items():
+            unread: dict[Partition, int] = {}
+            records = 0
+            for place, extent in extents.items():
+                at = max(committed.get(place, extent.first), extent.first)
+                if place[0] in part and at < extent.end:
+                    unread[place] = at
+                    records += extent.end - at
+            age = await asyncio.to_thread(_age, settings, unread) if unread else None
+            found[group][name] = Lag(records, age) if unread else NO_LAG
     return found
 
 

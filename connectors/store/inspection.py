@@ -82,10 +82,10 @@ class Inspection:
         self._connection = connection
         self._sql = load("connectors.store", "inspection.sql")
 
-    async def unapplied(self) -> dict[str, Unapplied]:
-        """By client; a client that has answered everything does not appear."""
+    async def unapplied(self) -> dict[tuple[str, str], Unapplied]:
+        """By client and lane; where everything is answered, there is nothing."""
         rows = await self._fetch("unapplied")
-        return {row["client"]: Unapplied(row["mailboxes"], row["oldest_at"]) for row in rows}
+        return {(row["client"], row["lane"]): Unapplied(row["mailboxes"], row["oldest_at"]) for row in rows}
 
     async def unproduced(self) -> Unproduced:
         """Over all topics."""

@@ -1,12 +1,15 @@
 -- What people ask of the pipeline's state. Everything here only reads.
 
 -- unapplied --
--- Mailboxes whose newest mutation has no answer, by client: how many, and when the source of the oldest was committed.
-select m.client, count(*) as mailboxes, min(e.caused_at) as oldest_at
+-- Mailboxes whose newest mutation has no answer, by client and lane: how many, and when the source of the oldest was
+-- committed.
+select m.client, lane, count(*) as mailboxes, min(e.caused_at) as oldest_at
 from sync.mailbox m
-join sync.emission e on e.topic = 'inxmail.' || m.client || '.mutations.normal' and e.key = m.mailbox
+cross join unnest(array['priority', 'normal', 'bulk']) lane
+join sync.emission e on e.topic = 'inxmail.' || m.client || '.mutations.' || lane and e.key = m.mailbox
+                    and e.version = m.version
 where (m.answered_epoch, m.answered_version) < (m.epoch, m.version)
-group by m.client
+group by m.client, lane
 
 -- unproduced --
 -- Records that were decided and that no broker has confirmed: how many, and since when the oldest waits.

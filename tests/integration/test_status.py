@@ -34,7 +34,8 @@ async def test_a_mutation_without_an_answer_is_unapplied_since_its_sources_commi
     unproduced = await Inspection(world.pool).unproduced()
     await world.fold(result(mutation))
 
-    assert waiting["a"].mailboxes == 1 and waiting["a"].oldest_at == mutation.cause.committed_at
+    assert {place: found.mailboxes for place, found in waiting.items()} == {("a", "normal"): 1}
+    assert waiting["a", "normal"].oldest_at == mutation.cause.committed_at
     assert unproduced.records == 2 and unproduced.oldest_at is not None
     assert await Inspection(world.pool).unapplied() == {}
 
