@@ -18,7 +18,7 @@ from schemas.crm import RecipientStatus, SuppressionRecord
 from schemas.delivery import version_text
 from schemas.errors import MalformedInput
 from schemas.facts import SubscriptionEvent, meaning_of
-from schemas.mutations import DeliveryResult, Mutation, Version
+from schemas.mutations import DeliveryResult, Lane, Mutation, Version
 from schemas.smartwe import (
     Address,
     Binding,
@@ -83,12 +83,14 @@ class Gathered(msgspec.Struct, frozen=True):
 
 
 def newest_mutation(found: Gathered) -> tuple[Mutation | None, Emitted | None]:
-    """What was last asked of Inxmail for the mailbox, and the record that asks it."""
-    topic = catalogue.mutations(found.client)
-    for emitted in found.emissions:
-        if emitted.topic == topic and emitted.key == found.mailbox and emitted.body is not None:
-            return msgspec.json.decode(emitted.body, type=Mutation), emitted
-    return None, None
+    """What was last asked of Inxmail for the mailbox, in whatever lane, and the record that asks it."""
+    lanes = {catalogue.mutations(found.client, lane) for lane in Lane}
+    asked = [
+        (msgspec.json.decode(emitted.body, type=Mutation), emitted)
+        for emitted in found.emissions
+        if emitted.topic in lanes and emitted.key == found.mailbox and emitted.body is not None
+    ]
+    return max(asked, key=lambda each: each[0].version, default=(None, None))
 
 
 def newest_statuses(found: Gathered) -> Iterator[tuple[RecipientStatus, Emitted]]:

@@ -16,7 +16,7 @@ from connectors.store.decisions import ClaimRow, FoldedRow
 from connectors.store.history import History
 from schemas.errors import Misconfigured, PipelineError
 from schemas.ids import normalise_email
-from schemas.mutations import Evidence
+from schemas.mutations import Evidence, Lane
 from schemas.smartwe import Binding, Distribution, Recipient, Suppression, read_row
 from streams.chain import Gathered
 from streams.commands.output import tell
@@ -69,7 +69,7 @@ async def explain(
         recipients = sorted({*(claim.recipient for claim in claims), *served, *((recipient,) if recipient else ())})
         keys = [(catalogue.RECIPIENT_STATUS, gguid) for gguid in recipients]
         if mailbox:
-            keys.append((catalogue.mutations(client), mailbox))
+            keys += [(catalogue.mutations(client, lane), mailbox) for lane in Lane]
         rows = await history.rows([claim.person for claim in claims], hashes, recipients)
         lists = await history.lists(mailbox) if mailbox else []
         structure = _above(await history.structure(), claims, {held.list_id for held in lists})
