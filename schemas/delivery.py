@@ -26,6 +26,8 @@ class Refusal(msgspec.Struct, frozen=True, gc=False):
 
 
 MAILBOX = "mailbox"
+VALUES = "values"
+"""The name of all values together: an import refused one of them, and does not say which."""
 
 
 def attribute_scope(attribute_id: str) -> str:

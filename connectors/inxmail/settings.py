@@ -15,13 +15,18 @@ class InxmailSettings(BaseModel):
     max_in_flight: int = Field(4, ge=1, description="Most requests under way at once.")
     timeout_seconds: float = Field(20.0, description="Total time of one request; must stay below the lease.")
     poll_seconds: float = Field(2.0, description="Interval of the event logs.")
+    definitions_seconds: float = Field(
+        300.0, gt=0, description="Interval at which the definitions of attributes and lists are read again."
+    )
     subscribe_grace_seconds: float = Field(
         1.0,
         ge=0,
         description="How long a wish to subscribe rests before it is sent, so that an objection committed with the"
         " proof, but read after it, still comes in time.",
     )
-    bulk_threshold: int = Field(20, ge=0, description="Up to this many dirty mailboxes are written by single calls.")
+    bulk_threshold: int = Field(
+        100, ge=0, description="Values of more mailboxes than these at once go by an import, however slow imports are."
+    )
     import_rows: int = Field(20_000, ge=1, description="Most rows in one import file.")
     most_unfinished: int = Field(
         50_000, ge=1, description="Mailboxes kept in memory; with more, lanes are read on when half of it is done."

@@ -8,7 +8,7 @@ import msgspec
 
 from connectors.postgres.statements import load
 from connectors.store.listening import Connection, Listening
-from schemas.delivery import HeldMailbox, Refusal, Settled
+from schemas.delivery import HeldMailbox, Refusal, Settled, attribute_scope
 from schemas.facts import ListEvent
 from schemas.mutations import DeliveryResult, Held, HeldList, Lane, Mutation, Outcome, Version
 
@@ -152,6 +152,12 @@ class Deliveries:
         """Something held has changed for these (mailbox → e-mail): look at them, and tell."""
         if emails:
             await self._connection.execute(_SQL["touch"], self._client, list(emails), list(emails.values()))
+
+    async def try_values_again(self, attribute_ids: Sequence[str]) -> int:
+        """Look again at the mailboxes where a value of these attributes was rejected; how many there are."""
+        scopes = [attribute_scope(each) for each in attribute_ids]
+        status = await self._connection.execute(_SQL["try_values_again"], self._client, list(attribute_ids), scopes)
+        return int(status.split()[-1])
 
     async def put_lists(self, states: Sequence[tuple[str, HeldList]]) -> None:
         """How the client holds these (mailbox, list)."""

@@ -101,6 +101,12 @@ select $1, mailbox, email, 1, 1 from unnest($2::text[], $3::text[]) as given (ma
 on conflict (client, mailbox) do update
    set dirt = held.dirt + 1, revision = held.revision + 1, changed_at = clock_timestamp()
 
+-- try_values_again --
+-- $2 attribute ids, $3 their scopes. Their definitions have changed: what was rejected for them may fit now.
+update sync.delivery
+   set dirt = dirt + 1, refusals = refusals - $3::text[]
+where client = $1 and rejected_values ?| $2::text[]
+
 -- put_lists --
 -- $2 mailboxes, $3 list ids, $4 states, $5 causes, $6 since, $7 claims.
 insert into sync.delivery_list as held (client, mailbox, list_id, state, cause, since, claims)

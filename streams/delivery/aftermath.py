@@ -11,6 +11,7 @@ from connectors.store.delivery import Confirmed, ReadRecipient
 from connectors.store.ledger import Books
 from schemas.delivery import (
     MAILBOX,
+    VALUES,
     CallState,
     OpenImport,
     OpenRow,
@@ -31,6 +32,7 @@ from streams.delivery.values import canonical
 log = logging.getLogger(__name__)
 
 COLUMN_UNKNOWN: Final = "column_unknown"
+IMPORT_FAILED: Final = "import_failed"
 _PART: Final = 4000
 """Rows written in one transaction: nothing else is written meanwhile."""
 
@@ -228,8 +230,11 @@ class Aftermath:
             return HeldList(list_id, Held.UNSUBSCRIBED, outcomes.UNSUBSCRIPTION_ERROR, since)
         return HeldList(list_id, Held.SUBSCRIBED, op_id, now, row.claims)
 
-    async def unknown(self, opened: OpenImport) -> list[str]:
-        """Nobody knows what it came to: its list states are to be read; its mailboxes."""
+    async def unknown(self, opened: OpenImport, *, refuse: str | None = None) -> list[str]:
+        """Nobody knows what it came to: its list states are to be read; its mailboxes.
+
+        refuse: the code with which its rows are not tried again; None: they are.
+        """
         async with self._desk.ledger.transaction() as books:
             rows = await books.calls.rows_of(opened.op_id)
             mailboxes = [row.mailbox for row in rows]
@@ -241,6 +246,10 @@ class Aftermath:
                     for row in rows
                 ]
                 await books.deliveries.put_lists(states)
+            if refuse is not None:
+                scope = MAILBOX if opened.list_id is None else list_scope(opened.list_id)
+                refusals = {row.mailbox: {scope: Refusal(refuse, version_text(row.version))} for row in rows}
+                await books.deliveries.put_refusals(refusals)
             await books.calls.end_import(opened.op_id, CallState.LOST, {})
             await books.deliveries.touch({row.mailbox: row.email for row in rows})
         return mailboxes
@@ -287,9 +296,8 @@ def _refusals(opened: OpenImport, judged: Judged) -> dict[str, dict[str, Refusal
                 refusals[row.mailbox] = {list_scope(opened.list_id or 0): refusal}
         elif fault is RowFault.VALUES and row.values:
             if not judged.is_definition_changed:
-                refusals[row.mailbox] = {
-                    attribute_scope(key): Refusal(outcomes.code_of(code), text) for key, text in row.values.items()
-                }
+                # Which of them it is, only a single call tells.
+                refusals[row.mailbox] = {VALUES: Refusal(outcomes.code_of(code), version_text(row.version))}
         else:
             refusals[row.mailbox] = {MAILBOX: Refusal(outcomes.code_of(code), version_text(row.version))}
     return refusals

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
+from connectors.inxmail.pace import Urgency
 from schemas.delivery import NO_LIST, HeldMailbox, Settled
 from schemas.errors import PipelineError
 from schemas.mutations import Lane, Outcome, Version
@@ -13,6 +14,7 @@ from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.delivery.gathering import LONGEST_IN_BACKLOG_SECONDS, LONGEST_SECONDS, Gathering
 from streams.delivery.imports import Imports, Spawn
+from streams.delivery.means import Means
 from streams.delivery.plan import Patch, Plan, Unsubscribe, plan, unknown_attributes
 from streams.delivery.reader import Reader
 from streams.delivery.single_calls import SingleCalls
@@ -23,6 +25,8 @@ _MOST_MAILBOXES: Final = 2000
 """Planned at once: a tenth of a second of work, during which nothing else of this process moves."""
 _PATIENCE_SECONDS: Final = 30.0
 """How long a subscription that the door does not let through waits for a newer decision, before it is told so."""
+_CALL_SECONDS: Final = 0.1
+"""What a call is taken to last before one was measured."""
 BARRED: Final = "objection_heard"
 
 
@@ -149,13 +153,27 @@ class Deliverer:
             desk.directory.attributes,
             resting=resting,
             busy_lists=_Full(self._has_room),
-            bulk_threshold=desk.settings.bulk_threshold,
+            means=self._means(),
             import_rows=self._imports.most_rows,
             skew=desk.skew,
         )
         by_mailbox = {each.mailbox: each for each in held}
         await self._settle(made, by_mailbox)
         self._begin(lane, made, by_mailbox)
+
+    def _means(self) -> Means:
+        pace, settings = self._desk.api.pace, self._desk.settings
+        figures = pace.figures()
+        return Means(
+            requests_left=figures.left,
+            seconds_left=figures.seconds_left,
+            window_requests=figures.limit,
+            queued=self._queue.qsize(),
+            call_seconds=pace.seconds_of(Urgency.NORMAL, otherwise=_CALL_SECONDS),
+            at_once=max(1, settings.max_in_flight - 1),
+            import_seconds=self._imports.chunks.seconds_for,
+            most=settings.bulk_threshold,
+        )
 
     def _resting(self, lane: Lane, mailboxes: Sequence[str]) -> frozenset[str]:
         """Those whose wish to subscribe is too young to be sent; they are looked at again when it is not."""

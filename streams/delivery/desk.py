@@ -50,6 +50,8 @@ class Desk:
     fresh: dict[str, float] = field(default_factory=dict)
     """Mailbox → the instant, by the loop's clock, until which a new wish to subscribe it rests."""
     awake: asyncio.Event = field(default_factory=asyncio.Event)
+    overlooked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the tables are to be looked through for what is unfinished."""
     counts: list[Callable[[Lane], int]] = field(default_factory=list)
     """What else keeps mailboxes in memory, by lane."""
     _eased: asyncio.Event = field(default_factory=asyncio.Event)

@@ -30,7 +30,8 @@ from schemas.ids import gguid_of
 from schemas.inxmail import ImportExecution, ImportState
 from schemas.mutations import Held, Lane, Want
 from streams.delivery import outcomes
-from streams.delivery.aftermath import Aftermath, Answers
+from streams.delivery.aftermath import IMPORT_FAILED, Aftermath, Answers
+from streams.delivery.chunks import ChunkSize
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.delivery.plan import Import
@@ -46,8 +47,8 @@ _EXPECTED: Final = 0.95
 _LATE_GROWTH: Final = 1.1
 _POLL_LONGEST_SECONDS: Final = 5.0
 _OVERDUE_POLL_SECONDS: Final = 30.0
-_MEASURED_ROWS: Final = 1000
-"""Imports of so many rows tell how fast Inxmail imports; of smaller ones, most is waiting."""
+_FEW_FAILURES: Final = 3
+"""So many imports in a row that came to nothing, and the single row of the next one is taken for the cause."""
 _REST_SECONDS: Final = 1.0
 _SETTLE_SECONDS: Final = 2.0
 """How long an import that was sent by a dead process may take to become visible."""
@@ -92,15 +93,18 @@ class Imports:
         self._failures: Counter[int] = Counter()
         self._resting: dict[int, float] = {}
         self._heard_at = clock()
-        self.most_rows = desk.settings.import_rows
-        """Rows in one file; halves when the far side finds it too large."""
+        self.chunks = ChunkSize(desk.settings.import_rows)
         self.overdue: set[str] = set()
         """Imports that take longer than they may: held, and watched all the same."""
-        self._seconds_for_a_row = 0.0
 
     def __contains__(self, list_id: object) -> bool:
         """Whether another import for this list (NO_LIST: for attributes) has to wait."""
         return list_id in self._busy or (list_id != NO_LIST and not self._desk.may_subscribe)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows in one file."""
+        return self.chunks.rows
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -169,6 +173,7 @@ class Imports:
                 extra={"op_id": opened.op_id, "import_id": execution.id, "list_id": opened.list_id, "rows": len(rows)},
             )
             count = len(rows)
+            self.chunks.accepted(count)
             del rows
             await self._finish(opened, execution.id, count)
 
@@ -261,7 +266,7 @@ class Imports:
             extra={"op_id": opened.op_id, "list_id": opened.list_id, "status": failure.status, "kind": failure.kind},
         )
         if failure.status == 413 and len(rows) > 1:
-            self.most_rows = max(1, len(rows) // 2)
+            self.chunks.too_large(len(rows))
             await self._undone(opened, rows)
         elif failure.kind == "locked-resource":  # somebody else imports into this list
             self._rest(opened.list_id)
@@ -317,8 +322,12 @@ class Imports:
         if execution is None or execution.state != ImportState.SUCCESS:
             state = execution.state if execution is not None else "forgotten"
             log.error("import not completed", extra={"op_id": opened.op_id, "import_id": import_id, "state": state})
+            if rows and execution is not None:
+                self.chunks.failed(rows)
+            is_cause = rows == 1 and self._failures[key] >= _FEW_FAILURES
+            again = await self._aftermath.unknown(opened, refuse=IMPORT_FAILED if is_cause else None)
             self._rest(opened.list_id)
-            self._free(opened.op_id, opened.list_id, await self._aftermath.unknown(opened))
+            self._free(opened.op_id, opened.list_id, again)
             return
         self._failures.pop(key, None)
         if not opened.resubscribe and not self._judging[key]:
@@ -347,7 +356,7 @@ class Imports:
         """
         began = self._clock()
         first = self._desk.settings.import_poll_seconds
-        expected = _EXPECTED * rows * self._seconds_for_a_row
+        expected = _EXPECTED * rows * self.chunks.seconds_for_a_row
         growth = _LATE_GROWTH if expected > first else _POLL_GROWTH
         interval = min(_POLL_LONGEST_SECONDS, max(first, expected))
         while True:
@@ -359,8 +368,8 @@ class Imports:
             waited = self._clock() - began
             if execution.has_ended:
                 self.overdue.discard(opened.op_id)
-                if rows >= _MEASURED_ROWS:
-                    self._seconds_for_a_row = waited / rows
+                if rows and execution.state == ImportState.SUCCESS:
+                    self.chunks.took(rows, waited)
                 return execution
             interval = max(first, min(_POLL_LONGEST_SECONDS, waited * (growth - 1)))
             if waited > self._desk.settings.import_deadline_seconds:

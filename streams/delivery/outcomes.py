@@ -23,6 +23,12 @@ _CODES: Final = {
 }
 
 
+_LOCKED: Final = "locked-resource"
+_NOT_ABOUT_VALUES: Final = frozenset(
+    {"blacklisted", "subscription-error", "unsubscription-error", "missing-parameter", "missing-request-part", _LOCKED}
+)
+
+
 class RowFault(StrEnum):
     """Which part of a row a row error refuses."""
 
@@ -106,12 +112,25 @@ def unsubscribed_as(result: str | None) -> Ended:
     return Ended(Held.UNSUBSCRIBED)
 
 
-def unsubscription_refused(failure: Refused) -> Ended:
-    """The meaning of a refused unsubscription call: who is no member is not subscribed, and that was wanted."""
+def is_for_later(failure: Refused) -> bool:
+    """Whether it is refused only while something else goes on, such as somebody's import."""
+    return failure.kind == _LOCKED
+
+
+def is_about_values(failure: Refused) -> bool:
+    """Whether a refused write of attributes may be about one of its values, so that the others could be written."""
+    return failure.status == 400 and failure.kind not in _NOT_ABOUT_VALUES
+
+
+def unsubscription_refused(failure: Refused, *, is_list_known: bool) -> Ended:
+    """The meaning of a refused unsubscription call: who is no member is not subscribed, and that was wanted.
+
+    is_list_known: whether the list is there; what was not found is the recipient then.
+    """
     if failure.kind in ("unsubscription-error", "blacklisted") or failure.status == 410:
         return Ended(Held.NONE)
     if failure.status == 404:
-        return Ended(None, error="list_missing")
+        return Ended(Held.NONE) if is_list_known else Ended(None, error="list_missing")
     return Ended(None, error=code_of_refusal(failure))
 
 

@@ -13,6 +13,7 @@ from schemas.causes import is_ours
 from schemas.delivery import (
     MAILBOX,
     NO_LIST,
+    VALUES,
     HeldMailbox,
     OpenRow,
     Refusal,
@@ -23,6 +24,7 @@ from schemas.delivery import (
 )
 from schemas.inxmail import Attribute
 from schemas.mutations import Held, HeldList, ListWish, Mutation, Outcome, Want
+from streams.delivery.means import Means, write_singly
 from streams.delivery.values import ATTRIBUTE_UNKNOWN, Unfit, canonical
 from streams.mailbox import door
 
@@ -96,7 +98,7 @@ def plan(
     attributes: Mapping[str, Attribute],
     *,
     busy_lists: Container[int],
-    bulk_threshold: int,
+    means: Means,
     import_rows: int,
     skew: timedelta,
     resting: Container[str] = frozenset(),
@@ -105,10 +107,10 @@ def plan(
 
     resting: mailboxes that are not to be subscribed to anything yet; everything else is done for them.
     attributes: by id as decimal text. busy_lists: where an import is under way (NO_LIST for attributes alone): another
-    has to wait. Up to `bulk_threshold` mailboxes have their attributes written singly.
+    has to wait. means: whether single calls write the attributes sooner than an import.
     """
     views = [_View(held, attributes, skew, rests=held.mailbox in resting) for held in mailboxes]
-    singly = sum(view.is_patch and not view.must_read for view in views) <= bulk_threshold
+    singly = write_singly(sum(view.is_patch and not view.must_read for view in views), means)
     calls: list[Unsubscribe | Patch] = []
     groups: dict[tuple[int, bool, tuple[str, ...]], list[OpenRow]] = {}
     reads: list[str] = []
@@ -120,7 +122,7 @@ def plan(
         calls += view.leaving
         if view.must_read:
             reads.append(mailbox)
-        elif view.is_patch and singly:
+        elif view.is_patch and (singly or view.must_go_singly):
             calls.append(view.patch())
         for key, row in view.rows(singly=singly):
             if key[0] in busy_lists:
@@ -180,6 +182,8 @@ class _View:
             if held.recipient_id is None or attribute_id not in held.values or held.values[attribute_id] != text
         }
         self._mailbox_error = self._refused(MAILBOX)
+        self.must_go_singly = self._refused(VALUES) is not None
+        """Whether its values can only be written by a call that names the one at fault."""
         self._list_error: str | None = None
         self.barred: str | None = None
         """The rule of a wish against which an entry of the log speaks: a newer decision is on its way."""
@@ -302,12 +306,12 @@ class _View:
         """
         if self.must_read or self._in_import:
             return
-        values = self._changed
+        values = {} if self.must_go_singly else self._changed
         answer = self._answer_by_row(singly=singly)
         for wish, resubscribe in sorted(self._joining, key=lambda found: (found[1], found[0].list_id)):
             yield (wish.list_id, resubscribe, tuple(sorted(values))), self._row(values, wish.claims, answer)
             values = {}
-        if self.is_patch and not singly:
+        if self.is_patch and not singly and not self.must_go_singly:
             yield (NO_LIST, False, tuple(sorted(values))), self._row(values, (), answer)
 
     def _row(self, values: dict[str, str | None], claims: tuple[str, ...], answer: Settled | None) -> OpenRow:
@@ -319,7 +323,9 @@ class _View:
         """What the mutation is answered when the only row of this mailbox succeeds; None when more is to be done."""
         desired = self._desired
         rows = len(self._joining) + (self.is_patch and not singly)
-        more = self.leaving or self._waits or self.barred or self._list_error or self._mailbox_error
+        more = (
+            self.must_go_singly or self.leaving or self._waits or self.barred or self._list_error or self._mailbox_error
+        )
         if desired is None or rows != 1 or more or any(self._satisfied(desired)):
             return None
         return self._applied(desired)

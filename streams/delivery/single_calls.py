@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from schemas import causes
 from schemas.delivery import MAILBOX, CallState, Refusal, attribute_scope, list_scope, version_text
-from schemas.errors import AnswerLost, PipelineError, Refused
+from schemas.errors import AnswerLost, PipelineError, Refused, Unavailable
 from schemas.ids import gguid_of
 from schemas.inxmail import AttributeValue
 from schemas.mutations import Held, HeldList, Mutation
@@ -66,7 +66,12 @@ class SingleCalls:
         try:
             result = await self._desk.api.unsubscribe(call.list_id, call.email)
         except Refused as failure:
-            await self._left(call, opened, outcomes.unsubscription_refused(failure), CallState.REFUSED)
+            await self._not_for_later(opened, failure)
+            if failure.status == 404:
+                await self._desk.directory.look_up_lists({call.list_id})
+            is_list_known = call.list_id in self._desk.directory.lists
+            ended = outcomes.unsubscription_refused(failure, is_list_known=is_list_known)
+            await self._left(call, opened, ended, CallState.REFUSED)
         except AnswerLost:
             await self._lost(call, opened)
             raise
@@ -121,6 +126,12 @@ class SingleCalls:
             await books.calls.end(opened.op_id, state)
         self._desk.outbox.wake()
 
+    async def _not_for_later(self, opened: Opened, failure: Refused) -> None:
+        """Raises: Unavailable, when it is refused only while something else goes on."""
+        if outcomes.is_for_later(failure):
+            await self._end(opened, CallState.UNDONE)
+            raise Unavailable(f"Inxmail is busy with it ({failure.kind}); it is tried again") from failure
+
     async def _write(self, call: Patch) -> None:
         opened = await self._begin(PATCH, call.mailbox, None, call.mutation)
         if opened is None:
@@ -128,6 +139,7 @@ class SingleCalls:
         try:
             written, refusals = await self._written(call, call.values)
         except Refused as failure:
+            await self._not_for_later(opened, failure)
             await self._not_written(call, opened, failure)
         except PipelineError:
             await self._end(opened, CallState.LOST)
@@ -156,7 +168,7 @@ class SingleCalls:
         try:
             await self._desk.api.write_attributes(call.recipient_id, named)
         except Refused as failure:
-            if failure.status != 400:
+            if not outcomes.is_about_values(failure):
                 raise
             return await self._apart(call, present, failure)
         return present, {}
@@ -176,7 +188,8 @@ class SingleCalls:
                 return {}, {}  # definitions have changed: planned anew from what they are now
             groups = [{key: text for key, text in values.items() if key not in guilty}]
         else:
-            groups = [{key: text} for key, text in values.items()]
+            keys = list(values)  # by halves: which of them it is costs few calls
+            groups = [{key: values[key] for key in half} for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :])]
         written: dict[str, str | None] = {}
         refusals = {attribute_scope(key): Refusal(code, values[key]) for key in guilty}
         for group in groups:

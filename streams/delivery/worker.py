@@ -20,6 +20,7 @@ from connectors.store.ledger import LeaseTable, Ledger, open_pool
 from schemas.delivery import CallState
 from schemas.errors import Misconfigured, PipelineError
 from schemas.mutations import Held, HeldList, Lane
+from streams.delivery.definitions import keep_definitions
 from streams.delivery.deliverer import Deliverer
 from streams.delivery.desk import Desk
 from streams.delivery.directory import Directory
@@ -176,6 +177,7 @@ async def _lead(
             for _ in range(desk.settings.max_in_flight):
                 tasks.create_task(deliverer.work())
             tasks.create_task(_sweep(desk))
+            tasks.create_task(keep_definitions(desk))
             health.ready = True
             log.info("delivering", extra={"client": desk.client})
     except BaseExceptionGroup as group:

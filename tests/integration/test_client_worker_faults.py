@@ -86,18 +86,34 @@ async def test_every_row_error_is_told_for_its_mailbox_and_the_other_rows_stand(
     assert len(await imports(world)) == 1
 
 
-async def test_values_that_an_import_refuses_are_named_and_the_subscription_is_made_without_them(
-    world: ClientWorld,
-) -> None:
+async def test_of_values_that_an_import_refuses_only_the_one_at_fault_is_kept_back(world: ClientWorld) -> None:
+    """The import does not say which it is: a single call does."""
     await world.started()
     await world.control("POST", "/imports/scripts", {"row_errors": {1: "ATTRIBUTE_PARSE_ERROR"}})
-    [result] = await world.delivered(world.mutation(ANN, wish(), values={FIRST_NAME: "Ann"}))
+    problem = {"status": 400, "type": "invalid-request-body"}
+    await world.fault("status", method="PATCH", path="/recipients/*", count=2, **problem)
+    values = {FIRST_NAME: "Ann", LAST_NAME: "Ohm"}
+    [result] = await world.delivered(world.mutation(ANN, wish(), values=values))
+    person = await world.person(ANN)
 
     assert await world.state(ANN) == "SUBSCRIBED"
-    assert (result.outcome, result.rejected_values) == (
-        Outcome.APPLIED,
-        {FIRST_NAME: "attribute_parse_error"},
-    )
+    assert result.outcome is Outcome.APPLIED
+    assert list(result.rejected_values.values()) == ["invalid_request_body"]
+    assert person is not None
+    assert len([name for name in ("Vorname", "Nachname") if person["attributes"][name] is not None]) == 1
+
+
+async def test_a_row_that_ends_every_import_is_told_and_the_others_stand(new_client: NewClient) -> None:
+    async with new_client() as world:
+        await world.started()
+        for _ in range(8):
+            await world.control("POST", "/imports/scripts", {"outcome": "FAILED_HEADER", "list_id": LIST})
+        [poison] = await world.delivered(world.mutation(ANN, wish()), within_seconds=60)
+        await world.control("DELETE", "/imports/scripts")
+        [other] = await world.delivered(world.mutation(BEA, wish()), within_seconds=60)
+
+    assert (poison.outcome, poison.error) == (Outcome.QUARANTINED, "import_failed")
+    assert states(other.lists) == {LIST: "subscribed"}
 
 
 @pytest.mark.parametrize("outcome", ["FAILED_HALFWAY", "CANCELED", "FAILED_HEADER"])
@@ -209,6 +225,29 @@ async def test_a_value_that_a_patch_refuses_is_named_and_the_others_are_written(
     assert result.outcome is Outcome.APPLIED
     assert list(result.rejected_values.values()) == ["invalid_request_body"]
     assert len(result.values) - 1 == sum(value is not None for value in result.values.values())
+
+
+async def test_a_value_whose_attribute_is_made_later_is_written_then(new_client: NewClient) -> None:
+    async with new_client(definitions_seconds=0.3) as world:
+        first = await world.account.post("/attributes", {"name": "Erste", "type": "TEXT", "maxLength": 9})
+        later = str(first.body["id"] + 1)
+        await world.started()
+        values = {FIRST_NAME: "Ann", later: "new"}
+        [result] = await world.delivered(world.mutation(ANN, wish(), values=values))
+        assert result.rejected_values == {later: "attribute_unknown"}
+        await world.account.post("/attributes", {"name": "Zweite", "type": "TEXT", "maxLength": 9})
+
+        async def written() -> bool:
+            person = await world.person(ANN)
+            return person is not None and person["attributes"].get("Zweite") == "new"
+
+        await eventually(written, because="the value is written once its attribute is there")
+        await eventually(lambda: _nothing_rejected(world), because="it is told")
+
+
+async def _nothing_rejected(world: ClientWorld) -> bool:
+    result = await world.result_of(ANN)
+    return result is not None and not result.rejected_values
 
 
 async def test_an_import_that_never_ends_holds_its_mailboxes_and_nobody_else(new_client: NewClient) -> None:

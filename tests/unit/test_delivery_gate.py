@@ -60,7 +60,7 @@ def test_while_it_is_down_one_request_tries_and_the_others_wait_for_what_becomes
         assert gate.circuit is Circuit.HALF_OPEN
 
         gate.failed(DOWN)
-        await asyncio.sleep(31)
+        await asyncio.sleep(20)
         assert sum(each.done() for each in waiting) == 2
 
         gate.succeeded()

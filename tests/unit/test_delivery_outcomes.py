@@ -14,6 +14,8 @@ from streams.delivery.outcomes import (
     assigned,
     code_of,
     fault_of,
+    is_about_values,
+    is_for_later,
     refused_names,
     unsubscribed_as,
     unsubscription_refused,
@@ -96,10 +98,46 @@ def test_an_unsubscription_ends_the_subscription_unless_it_failed_or_waits(resul
     assert unsubscribed_as(result) == ended
 
 
-def test_a_refused_unsubscription_of_no_member_is_what_was_wanted() -> None:
-    assert unsubscription_refused(Refused("x", status=400, kind="unsubscription-error")) == Ended(Held.NONE)
-    assert unsubscription_refused(Refused("x", status=404, kind="about:blank")) == Ended(None, error="list_missing")
-    assert unsubscription_refused(Refused("x", status=400, kind="type-mismatch")) == Ended(None, error="type_mismatch")
+@pytest.mark.parametrize(
+    ("status", "kind", "is_list_known", "ended"),
+    [
+        (400, "unsubscription-error", True, Ended(Held.NONE)),
+        (400, "blacklisted", True, Ended(Held.NONE)),
+        (410, None, True, Ended(Held.NONE)),
+        (404, "about:blank", True, Ended(Held.NONE)),
+        (404, "about:blank", False, Ended(None, error="list_missing")),
+        (400, "type-mismatch", True, Ended(None, error="type_mismatch")),
+        (418, None, True, Ended(None, error="refused_418")),
+    ],
+)
+def test_a_refused_unsubscription_of_no_member_is_what_was_wanted(
+    status: int, kind: str | None, is_list_known: bool, ended: Ended
+) -> None:
+    assert unsubscription_refused(Refused("x", status=status, kind=kind), is_list_known=is_list_known) == ended
+
+
+def test_a_locked_resource_is_tried_later_and_nothing_else_is() -> None:
+    assert is_for_later(Refused("x", status=400, kind="locked-resource"))
+    assert not is_for_later(Refused("x", status=400, kind="invalid-request-body"))
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "about"),
+    [
+        (400, "invalid-request-body", True),
+        (400, "type-mismatch", True),
+        (400, "unresolvable-request", True),
+        (400, "something-new", True),
+        (400, "blacklisted", False),
+        (400, "locked-resource", False),
+        (404, "about:blank", False),
+        (409, "duplicate-resource", False),
+    ],
+)
+def test_a_refusal_that_is_about_the_recipient_is_not_searched_for_among_its_values(
+    status: int, kind: str, about: bool
+) -> None:
+    assert is_about_values(Refused("x", status=status, kind=kind)) is about
 
 
 def test_a_refused_write_names_its_attributes_by_field_or_else_by_its_detail() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.delivery import (
     MAILBOX,
     NO_LIST,
+    VALUES,
     HeldMailbox,
     Refusal,
     Settled,
@@ -22,6 +23,7 @@ from schemas.delivery import (
 from schemas.facts import UnsubscriptionEvent
 from schemas.inxmail import Attribute
 from schemas.mutations import Cause, Evidence, Held, HeldList, ListWish, Mutation, Outcome, Value, Version, Want
+from streams.delivery.means import Means
 from streams.delivery.plan import Import, Patch, Plan, Unsubscribe, plan
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -33,6 +35,10 @@ ATTRIBUTES = {
     "2": Attribute(2, "Nachname", "TEXT", 20),
     "3": Attribute(3, "Umsatz", "FLOATING_POINT_NUMBER"),
 }
+
+
+def means_of(most: int) -> Means:
+    return Means(600, 60, 600, 0, 0.05, 3, lambda rows: 5.0, most)
 
 
 def wish(
@@ -76,7 +82,7 @@ def planned(
         mailboxes,
         ATTRIBUTES,
         busy_lists=busy or set(),
-        bulk_threshold=threshold,
+        means=means_of(threshold),
         import_rows=most,
         skew=timedelta(seconds=60),
         resting=resting or set(),
@@ -332,6 +338,20 @@ def test_a_refused_value_is_not_tried_again_before_it_changes() -> None:
 
     assert again.settlements[0].settled.rejected_values == {"1": "attribute_parse_error"}
     assert other.calls
+
+
+def test_values_of_which_an_import_refused_one_are_written_by_a_call_that_says_which() -> None:
+    refusals = {VALUES: Refusal("attribute_parse_error", version_text(Version(1, 2)))}
+    joining = held(mutation(wish(), values={"1": "Ann"}), refusals=refusals)
+    joined = known(mutation(wish(), values={"1": "Ann"}), on(Held.SUBSCRIBED), refusals=refusals)
+    newer = held(mutation(wish(), values={"1": "Ann"}, counter=3), refusals=refusals)
+
+    [row] = only_import(planned(joining)).rows
+    assert (row.values, row.answer) == ({}, None)
+    made = planned(joined, threshold=0)
+    assert [call.values for call in made.calls if isinstance(call, Patch)] == [{"1": "Ann"}]
+    assert not made.imports
+    assert only_import(planned(newer)).columns == ("1",)
 
 
 @pytest.mark.parametrize("scope", [MAILBOX, list_scope(7)])
