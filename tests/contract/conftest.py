@@ -1,7 +1,7 @@
 """The contract suite runs against the simulator, or against a real account with `--inxmail-url`.
 
 There it only reads unless `--write` is given; tests about the simulator itself are then skipped.
-The password of a real account comes from the environment variable INXMAIL_PASSWORD, never from the command line.
+The password of a real account comes from the environment variable INXMAIL_PASSWORD; on the command line others see it.
 """
 
 import os
@@ -25,7 +25,8 @@ _USER, _PASSWORD, _TOKEN = "worker", "worker secret", "control token"
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("inxmail contract")
     group.addoption("--inxmail-url", help="base URL of a real account; the simulator when absent")
-    group.addoption("--inxmail-user", help="its key id")
+    group.addoption("--inxmail-user", "--user", help="its key id")
+    group.addoption("--inxmail-password", "--password", help="its secret; better in INXMAIL_PASSWORD")
     group.addoption("--write", action="store_true", help="may create lists, recipients and imports there")
 
 
@@ -50,7 +51,8 @@ async def api(http: aiohttp.ClientSession, pytestconfig: pytest.Config) -> Async
     url = pytestconfig.getoption("--inxmail-url", None)
     if url:
         user = pytestconfig.getoption("--inxmail-user") or ""
-        yield Account(http, url, user, os.environ.get("INXMAIL_PASSWORD", ""), None)
+        password = pytestconfig.getoption("--inxmail-password") or os.environ.get("INXMAIL_PASSWORD", "")
+        yield Account(http, url, user, password, None)
         return
     behaviour = {"requests_per_minute": 1_000_000, "event_delay_ms": 20, "import_start_ms": 10}
     async with simulated(http, None, behaviour=behaviour) as account:
