@@ -38,6 +38,14 @@ class DecideSettings(BaseModel):
     within_seconds: float = Field(0.02, gt=0, description="Longest wait for a batch to fill.")
     batch_limit_seconds: float = Field(25.0, description="A batch still running then ends the process.")
     skew_seconds: float = Field(60.0, description="Clock tolerance: within it, the objection wins over the proof.")
+    settle_at_once: int = Field(
+        100,
+        ge=0,
+        description="Up to so many persons and mailboxes of a batch are decided with it. Of more, all but objections"
+        " rest first, so that one decision follows from all that is known.",
+    )
+    rest_seconds: float = Field(0.3, ge=0, description="How long they rest after the last record about them.")
+    longest_rest_seconds: float = Field(3.0, ge=0, description="How long they rest at most.")
     sweep_seconds: float = Field(1.0, description="Interval at which the sweeper looks for work.")
     sweep_after_seconds: float = Field(60.0, description="Age at which an unanswered mutation is looked at again.")
     sweep_chunk: int = Field(1000, ge=1, description="Most mailboxes decided in one sweep transaction.")

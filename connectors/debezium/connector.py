@@ -68,11 +68,11 @@ def connector_config(
         "schema.name.adjustment.mode": "avro",
         "field.name.adjustment.mode": "avro",
         # Latency: the interval of polling decides it.
-        "poll.interval.ms": "5",
+        "poll.interval.ms": "10",
         "max.batch.size": "8192",
         "max.queue.size": "32768",
         "max.queue.size.in.bytes": "67108864",
-        "producer.override.linger.ms": "0",
+        "producer.override.linger.ms": "5",  # or each record is a request of its own, to the broker and to all who read
         "producer.override.batch.size": "131072",
         "producer.override.compression.type": "lz4",
         "producer.override.max.request.size": str(record_bytes),
@@ -101,6 +101,7 @@ def connector_config(
         "key.converter": "org.apache.kafka.connect.storage.StringConverter",
         "header.converter": "org.apache.kafka.connect.storage.SimpleHeaderConverter",
         "value.converter": "io.apicurio.registry.utils.converter.AvroConverter",
+        "value.converter.connect.meta.data": "false",  # the converter writes out the whole schema for every record
         "value.converter.apicurio.registry.url": settings.registry_url.rstrip("/") + settings.registry_path,
         "value.converter.apicurio.registry.auto-register": "true",
         "value.converter.apicurio.registry.find-latest": "true",

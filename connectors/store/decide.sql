@@ -78,10 +78,12 @@ select * from unnest($1::text[], $2::text[], $3::text[], $4::boolean[], $5::text
 on conflict do nothing
 
 -- dirty_held --
--- $1 email hashes. An answer about a mailbox may release a held e-mail change.
-insert into sync.dirty_person (person)
-select distinct person from sync.claim where held_for is not null and email_hash = any ($1::bytea[])
-on conflict do nothing
+-- $1 email hashes, $2 topic, $3 partition, $4 offset, $5 committed_at. An answer about a mailbox may release a held
+-- e-mail change.
+insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
+select distinct person, $2::text, $3::int, $4::bigint, $5::timestamptz
+from sync.claim where held_for is not null and email_hash = any ($1::bytea[])
+on conflict (person) do update set since = clock_timestamp()
 
 -- structure --
 select entity, body from sync.crm_row
@@ -184,38 +186,84 @@ where (s.version < b.emitted_version and s."offset" > b."offset")
 select e.topic, e.key, e.contract, e.version, e.body
 from unnest($1::text[], $2::text[]) k (topic, key) join sync.emission e using (topic, key)
 
+-- mark_persons --
+-- $1 persons, $2 topics, $3 partitions, $4 offsets, $5 committed_at. The update also locks: whoever settles a person at
+-- this moment has either not taken her yet, and will not before this commits, or has, and then she is marked anew.
+insert into sync.dirty_person as d (person, topic, partition, "offset", committed_at)
+select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[]) order by 1
+on conflict (person) do update set
+    topic = excluded.topic, partition = excluded.partition, "offset" = excluded."offset",
+    committed_at = excluded.committed_at, since = clock_timestamp()
+
+-- mark_mailboxes --
+-- $1 email hashes, $2 topics, $3 partitions, $4 offsets, $5 committed_at. As `mark_persons`.
+insert into sync.dirty_mailbox as d (email_hash, topic, partition, "offset", committed_at)
+select * from unnest($1::bytea[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[]) order by 1
+on conflict (email_hash) do update set
+    topic = excluded.topic, partition = excluded.partition, "offset" = excluded."offset",
+    committed_at = excluded.committed_at, since = clock_timestamp()
+
 -- dirty_persons_of_distribution --
--- $1 distribution, $2 client or null for all
-insert into sync.dirty_person (person)
-select distinct person from sync.claim
+-- $1 distribution, $2 client or null for all, $3 topic, $4 partition, $5 offset, $6 committed_at
+insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
+select distinct person, $3::text, $4::int, $5::bigint, $6::timestamptz from sync.claim
 where distribution = $1::text and ($2::text is null or client = $2::text)
-on conflict do nothing
+on conflict (person) do update set since = clock_timestamp()
 
 -- dirty_persons_of_client --
-insert into sync.dirty_person (person) select distinct person from sync.claim where client = $1::text on conflict do nothing
+-- $1 client, $2 topic, $3 partition, $4 offset, $5 committed_at
+insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
+select distinct person, $2::text, $3::int, $4::bigint, $5::timestamptz from sync.claim where client = $1::text
+on conflict (person) do update set since = clock_timestamp()
 
 -- dirty_facts_of_list --
--- $1 client, $2 list id
-insert into sync.dirty_mailbox (email_hash, objection)
-select distinct email_hash, true from sync.fact where client = $1::text and list_id = $2::bigint and email_hash is not null
-on conflict (email_hash) do update set objection = true
+-- $1 client, $2 list id, $3 topic, $4 partition, $5 offset, $6 committed_at
+insert into sync.dirty_mailbox (email_hash, objection, topic, partition, "offset", committed_at)
+select distinct email_hash, true, $3::text, $4::int, $5::bigint, $6::timestamptz
+from sync.fact where client = $1::text and list_id = $2::bigint and email_hash is not null
+on conflict (email_hash) do update set objection = true, since = clock_timestamp()
 
 -- dirty_mailboxes --
--- $1 client or null for all, $2 whether an objection is behind it
-insert into sync.dirty_mailbox (email_hash, objection)
-select distinct email_hash, $2::boolean from sync.claim
+-- $1 client or null for all, $2 whether an objection is behind it, $3 topic, $4 partition, $5 offset, $6 committed_at
+insert into sync.dirty_mailbox (email_hash, objection, topic, partition, "offset", committed_at)
+select distinct email_hash, $2::boolean, $3::text, $4::int, $5::bigint, $6::timestamptz from sync.claim
 where email_hash is not null and ($1::text is null or client = $1::text)
-on conflict (email_hash) do update set objection = sync.dirty_mailbox.objection or excluded.objection
+on conflict (email_hash) do update set
+    objection = sync.dirty_mailbox.objection or excluded.objection, since = clock_timestamp()
 
 -- try_sweep --
 select pg_try_advisory_xact_lock(hashtext('verteiler.sweep'))
 
 -- take_dirty_persons --
-delete from sync.dirty_person where person in (select person from sync.dirty_person order by person limit $1) returning person
+-- $1 at most, $2 seconds of rest, $3 seconds after which nobody rests any more. Not those that are just being marked.
+delete from sync.dirty_person where person in (
+    select person from sync.dirty_person
+    where since <= clock_timestamp() - make_interval(secs => $2)
+       or first_at <= clock_timestamp() - make_interval(secs => $3)
+    order by first_at limit $1 for update skip locked)
+returning person, topic, partition, "offset", committed_at
 
 -- take_dirty_mailboxes --
-delete from sync.dirty_mailbox where email_hash in
-    (select email_hash from sync.dirty_mailbox order by objection desc, email_hash limit $1) returning email_hash
+-- As `take_dirty_persons`. Objections do not rest.
+delete from sync.dirty_mailbox where email_hash in (
+    select email_hash from sync.dirty_mailbox
+    where objection or since <= clock_timestamp() - make_interval(secs => $2)
+       or first_at <= clock_timestamp() - make_interval(secs => $3)
+    order by objection desc, first_at limit $1 for update skip locked)
+returning email_hash, topic, partition, "offset", committed_at
+
+-- persons_with_claims --
+-- $1 persons. Those who are, or were, on any distribution.
+select p as person from unnest($1::text[]) p
+where exists (select from sync.crm_row r where r.person = p and r.entity = 'distribution_recipient')
+   or exists (select from sync.claim c where c.person = p)
+
+-- known_mailboxes --
+-- $1 email hashes. Those that somebody claims, or that a client or a log has named.
+select h as email_hash from unnest($1::bytea[]) h
+where exists (select from sync.claim c where c.email_hash = h)
+   or exists (select from sync.mailbox m where m.email_hash = h)
+   or exists (select from sync.fact f where f.email_hash = h)
 
 -- is_dirty --
 select exists (select from sync.dirty_person) or exists (select from sync.dirty_mailbox)

@@ -1,14 +1,15 @@
 """Decide's tables. One `Decisions` is one transaction's view of them; statements stand in `decide.sql`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 import msgspec
 
 from connectors.postgres.statements import load
 from schemas.debezium import Position
+from schemas.mutations import Cause
 
 _SQL = load("connectors.store", "decide.sql")
 
@@ -87,7 +88,7 @@ class MailboxRow(msgspec.Struct, frozen=True):
 
 
 class EmissionRow(msgspec.Struct, frozen=True):
-    """A record to be produced. `body`: as JSON; None: a tombstone."""
+    """A record to be produced. `body`: as JSON; None: a tombstone. `record`: what it says, while at hand."""
 
     topic: str
     key: str
@@ -97,6 +98,7 @@ class EmissionRow(msgspec.Struct, frozen=True):
     body: str | None
     email_hash: bytes | None
     caused_at: datetime
+    record: msgspec.Struct | None = None
 
 
 class Noted(msgspec.Struct, frozen=True):
@@ -107,6 +109,23 @@ class Noted(msgspec.Struct, frozen=True):
     version: int
     partition: int
     offset: int
+
+
+class Rest(NamedTuple):
+    """How long whom a backlog touched is left alone after the last record, and at most."""
+
+    seconds: float
+    longest_seconds: float
+
+
+def cause_row(cause: Cause) -> tuple[str, int, int, datetime]:
+    """A cause as its columns."""
+    return cause.topic, cause.partition, cause.offset, cause.committed_at
+
+
+def _marks(causes: Mapping[Any, Cause]) -> list[list[Any]]:
+    """Whom, and what touched them last, for `unnest`."""
+    return [list(causes), *(list(column) for column in zip(*map(cause_row, causes.values()), strict=True))]
 
 
 def _columns(rows: Sequence[msgspec.Struct], *, without: str = "") -> list[list[Any]]:
@@ -162,8 +181,8 @@ class Decisions:
         if facts:
             await self._connection.execute(_SQL["fold_facts"], *_columns(facts))
 
-    async def fold_results(self, results: Sequence[FoldedResult]) -> None:
-        """Keep each result unless a newer one is known. One for each mailbox."""
+    async def fold_results(self, results: Sequence[FoldedResult], cause: Cause) -> None:
+        """Keep each result unless a newer one is known. One for each mailbox. What they release is marked."""
         if results:
             newest = {
                 (row["client"], row["mailbox"])
@@ -171,7 +190,9 @@ class Decisions:
             }
             accepted = [result for result in results if (result.client, result.mailbox) in newest]
             await self._serve(accepted, asked=False)
-            await self._connection.execute(_SQL["dirty_held"], [result.email_hash for result in accepted])
+            await self._connection.execute(
+                _SQL["dirty_held"], [result.email_hash for result in accepted], *cause_row(cause)
+            )
 
     async def _serve(self, rows: Sequence[FoldedResult] | Sequence[MailboxRow], *, asked: bool) -> None:
         clients, mailboxes = [row.client for row in rows], [row.mailbox for row in rows]
@@ -239,34 +260,60 @@ class Decisions:
     async def put_emissions(self, rows: Sequence[EmissionRow]) -> None:
         """Insert or update; they are produced after the commit."""
         if rows:
-            await self._connection.execute(_SQL["put_emissions"], *_columns(rows))
+            await self._connection.execute(_SQL["put_emissions"], *_columns(rows, without="record"))
 
-    async def mark_dirty_persons(self, *, client: str | None = None, distribution: str | None = None) -> None:
+    async def mark_persons(self, causes: Mapping[str, Cause]) -> None:
+        """To be settled once they have rested."""
+        if causes:
+            await self._connection.execute(_SQL["mark_persons"], *_marks(causes))
+
+    async def mark_mailboxes(self, causes: Mapping[bytes, Cause]) -> None:
+        """To be settled once they have rested."""
+        if causes:
+            await self._connection.execute(_SQL["mark_mailboxes"], *_marks(causes))
+
+    async def mark_dirty_persons(
+        self, cause: Cause, *, client: str | None = None, distribution: str | None = None
+    ) -> None:
         """The persons whose claims a client, distribution or binding touches."""
         if distribution is None:
-            await self._connection.execute(_SQL["dirty_persons_of_client"], client)
+            await self._connection.execute(_SQL["dirty_persons_of_client"], client, *cause_row(cause))
         else:
-            await self._connection.execute(_SQL["dirty_persons_of_distribution"], distribution, client)
+            await self._connection.execute(
+                _SQL["dirty_persons_of_distribution"], distribution, client, *cause_row(cause)
+            )
 
-    async def mark_dirty_facts(self, client: str, list_id: int) -> None:
+    async def mark_dirty_facts(self, cause: Cause, client: str, list_id: int) -> None:
         """The mailboxes of which a log spoke about this list."""
-        await self._connection.execute(_SQL["dirty_facts_of_list"], client, list_id)
+        await self._connection.execute(_SQL["dirty_facts_of_list"], client, list_id, *cause_row(cause))
 
-    async def mark_dirty_mailboxes(self, client: str | None, *, objection: bool) -> None:
+    async def mark_dirty_mailboxes(self, cause: Cause, client: str | None, *, objection: bool) -> None:
         """Every claimed mailbox of a client, or of all."""
-        await self._connection.execute(_SQL["dirty_mailboxes"], client, objection)
+        await self._connection.execute(_SQL["dirty_mailboxes"], client, objection, *cause_row(cause))
 
     async def try_sweep(self) -> bool:
         """Whether this transaction is the one that sweeps."""
         return bool(await self._connection.fetchval(_SQL["try_sweep"]))
 
-    async def take_dirty_persons(self, limit: int) -> list[str]:
-        """Persons to settle; they are no longer dirty once this transaction commits."""
-        return [row["person"] for row in await self._connection.fetch(_SQL["take_dirty_persons"], limit)]
+    async def take_dirty_persons(self, limit: int, rest: Rest) -> dict[str, Cause]:
+        """Persons to settle, and what marked them last; no longer dirty once this transaction commits."""
+        found = await self._connection.fetch(_SQL["take_dirty_persons"], limit, *rest)
+        return {row[0]: Cause(*row[1:]) for row in found}
 
-    async def take_dirty_mailboxes(self, limit: int) -> list[bytes]:
-        """E-mail hashes to settle, objections first."""
-        return [row["email_hash"] for row in await self._connection.fetch(_SQL["take_dirty_mailboxes"], limit)]
+    async def take_dirty_mailboxes(self, limit: int, rest: Rest) -> dict[bytes, Cause]:
+        """E-mail hashes to settle, objections first, and what marked them last."""
+        found = await self._connection.fetch(_SQL["take_dirty_mailboxes"], limit, *rest)
+        return {row[0]: Cause(*row[1:]) for row in found}
+
+    async def persons_with_claims(self, persons: Iterable[str]) -> set[str]:
+        """Those of these persons who are, or were, on any distribution. Their locks are held."""
+        found = await self._connection.fetch(_SQL["persons_with_claims"], list(persons))
+        return {row["person"] for row in found}
+
+    async def known_mailboxes(self, hashes: Iterable[bytes]) -> set[bytes]:
+        """Those that somebody claims, or that a client or a log has named. Their locks are held."""
+        found = await self._connection.fetch(_SQL["known_mailboxes"], list(hashes))
+        return {row["email_hash"] for row in found}
 
     async def is_dirty(self) -> bool:
         """Whether anything waits to be settled."""

@@ -15,7 +15,7 @@ from schemas.mutations import Evidence, Held, HeldList
 from schemas.smartwe import Binding, Consent, Suppression
 
 _OBJECTIONS = frozenset({"withdrawal", "objection"})
-_PROOFS = frozenset(
+PROOFS = frozenset(
     {"doi", "written", "single_opt_in", "existing_customer", "contract", "imported_unproven", "manual_inxmail"}
 )
 _BLOCKS = frozenset({"complaint", "blacklist", "legal", "erasure"})
@@ -61,7 +61,7 @@ def proofs(record: Record, scope: Scope, *, at: datetime) -> list[Evidence]:
     found = [
         Evidence(consent.gguid, proven_at(consent), _level(consent))
         for consent in record.consents
-        if consent.kind in _PROOFS
+        if consent.kind in PROOFS
         and consent.baf_client_id is not None
         and _covers(scope, consent.baf_client_id, consent.distribution_gguid)
         and _is_valid(consent.valid_from, consent.valid_to, at)

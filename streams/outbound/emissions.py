@@ -63,8 +63,9 @@ class Emissions:
         if known is not None and known[1] == digest:
             return Version(self._epoch, known[0])
         version = Version(self._epoch, (known[0] if known else 0) + 1)
-        body = msgspec.json.encode(build(version)).decode()
-        self._keep(EmissionRow(topic, key, contract, version.counter, digest, body, email_hash, caused_at))
+        record = build(version)
+        body = msgspec.json.encode(record).decode()
+        self._keep(EmissionRow(topic, key, contract, version.counter, digest, body, email_hash, caused_at, record))
         return version
 
     def bury(self, topic: str, key: str, contract: str, caused_at: datetime) -> None:

@@ -1,5 +1,6 @@
 """`worker decide`: one Faust app for each flow, all with the same code."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -67,6 +68,7 @@ class Decider:
         self._parking = Parking(f"decide-{flow}", self._producer, self._registry)
         self._pool: Any = None
         self._law: Law | None = None
+        self._somebody_rests = asyncio.Event()
 
     async def start(self) -> Apply:
         """Open database and producer; what applies a batch."""
@@ -89,16 +91,20 @@ class Decider:
         """Everything a batch leads to is durable when this returns; after a failure the whole batch comes again."""
         messages = [received(message) for message in batch]
         intake = await self._read(messages)
-        rows = await self._settled(intake)
+        rows, rests = await self._settled(intake)
         for message, error in intake.parked:
             await self._parking.park(message, error)
         if rows:
             await self._emitter.emit(rows)
+        if rests:
+            self._somebody_rests.set()
 
     async def sweep(self) -> None:
-        """Runs beside the agent: settles what wide rows touched, repairs what a crash left."""
-        sweeper = Sweeper(self._settings, lambda: (self._pool, self._law, self._emitter) if self._law else None)
-        await sweeper.run()
+        """Runs beside the agent: settles whom backlogs and wide rows touched, repairs what a crash left."""
+        await Sweeper(self._settings, self._parts, self._somebody_rests).run()
+
+    def _parts(self) -> tuple[Any, Law, Emitter] | None:
+        return (self._pool, self._law, self._emitter) if self._law is not None else None
 
     async def _read(self, messages: Sequence[Message]) -> Intake:
         await self._decoder.prepare(message.value for message in messages)
@@ -112,7 +118,7 @@ class Decider:
                 pairs.append((message, error))
         return intake_of(pairs, self._ring)
 
-    async def _settled(self, intake: Intake) -> list[EmissionRow]:
+    async def _settled(self, intake: Intake) -> tuple[list[EmissionRow], bool]:
         assert self._law is not None
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(RETRIED),
@@ -121,7 +127,9 @@ class Decider:
             reraise=True,
         ):
             with attempt:
-                return await fold_and_settle(self._pool, self._law, intake, at=datetime.now(UTC))
+                return await fold_and_settle(
+                    self._pool, self._law, intake, at=datetime.now(UTC), at_once=self._settings.decide.settle_at_once
+                )
         raise AssertionError("unreachable: the last attempt raises")
 
 

@@ -15,6 +15,7 @@ from schemas.facts import ListEvent, Meaning, SubscriptionEvent, UnsubscriptionE
 from schemas.ids import KeyRing, normalise_email
 from schemas.mutations import Cause, DeliveryResult
 from schemas.smartwe import ROW_TYPES, Consent, Row, Suppression, read_row
+from streams.mailbox.evidence import PROOFS
 
 STRUCTURE = frozenset({"baf_client", "distribution", "distribution_binding", "field_mapping"})
 """Tables whose rows concern many mailboxes at once."""
@@ -23,11 +24,18 @@ Key = TypeVar("Key", str, bytes)
 Parked = tuple[Message, PipelineError]
 
 
+class Touched(msgspec.Struct):
+    """Whom a record concerns."""
+
+    persons: set[str] = msgspec.field(default_factory=set)
+    hashes: set[bytes] = msgspec.field(default_factory=set)
+
+
 class Intake(msgspec.Struct):
     """What a batch brings. One row for each key and one result for each mailbox: the newest."""
 
     rows: dict[tuple[str, str], FoldedRow] = msgspec.field(default_factory=dict)
-    wide: dict[str, Row] = msgspec.field(default_factory=dict)
+    wide: dict[str, tuple[Row, Cause]] = msgspec.field(default_factory=dict)
     """By GGUID: structure rows and patterns, as they now are or last were."""
     facts: dict[tuple[str, str, int], FoldedFact] = msgspec.field(default_factory=dict)
     results: dict[tuple[str, str], FoldedResult] = msgspec.field(default_factory=dict)
@@ -35,6 +43,8 @@ class Intake(msgspec.Struct):
     """Person → the newest record that concerns her."""
     hashes: dict[bytes, Cause] = msgspec.field(default_factory=dict)
     """Mailbox → the newest record that concerns it."""
+    urgent: Touched = msgspec.field(default_factory=Touched)
+    """Those of both of whom an objection may have come: they are never left to rest."""
     parked: list[Parked] = msgspec.field(default_factory=list)
 
 
@@ -89,11 +99,25 @@ def _take_row(intake: Intake, message: Message, table: str, decoded: Mapping[str
     if known is None or folded.position >= known.position:
         intake.rows[table, row.gguid] = folded
     if table in STRUCTURE or (isinstance(row, Suppression) and row.match == "pattern"):
-        intake.wide[row.gguid] = row
+        intake.wide[row.gguid] = row, cause
     if folded.person is not None:
         _newest(intake.persons, folded.person, cause)
     for email_hash in hashes:
         _newest(intake.hashes, email_hash, cause)
+    if _may_object(row, change.op):
+        intake.urgent.hashes.update(hashes)
+        if folded.person is not None:
+            intake.urgent.persons.add(folded.person)
+
+
+def _may_object(row: Row, op: Op) -> bool:
+    """Whether somebody may have to be left alone because of this row: all evidence but a proof that is new."""
+    match row:
+        case Consent():
+            return row.kind not in PROOFS or op not in (Op.CREATE, Op.READ)
+        case Suppression():
+            return True
+    return False
 
 
 def person_of(table: str, row: Row) -> str | None:
@@ -127,6 +151,8 @@ def _take_event(intake: Intake, message: Message, event: ListEvent, stream: str,
     intake.facts.setdefault((event.client, stream, event.event_id), fact)
     if fact.email_hash is not None:
         _newest(intake.hashes, fact.email_hash, _event_cause(message, event.occurred_at))
+        if isinstance(event, UnsubscriptionEvent) and event.op_id is None:
+            intake.urgent.hashes.add(fact.email_hash)
     if meaning_of(event) is Meaning.UNKNOWN:  # kept, so that nothing is subscribed meanwhile, and shown to a person
         intake.parked.append((message, MalformedInput(f"an entry of {stream} has a type that is not known")))
 

@@ -58,7 +58,7 @@ class Causes(msgspec.Struct, frozen=True):
 async def settle(
     store: Decisions, law: Law, *, persons: Iterable[str], hashes: Iterable[bytes], causes: Causes, at: datetime
 ) -> list[EmissionRow]:
-    """Bring claims and mailboxes of these persons and e-mail hashes up to date.
+    """Bring claims and mailboxes of these persons and e-mail hashes up to date. A mailbox that nobody knows is none.
 
     Returns the records to produce once the transaction is committed. `at`: the present time, for evidence that ends.
     """
@@ -71,12 +71,14 @@ async def settle(
     stood = {row["recipient"]: row["email_hash"] for row in await store.claims_of_persons(touched)} if touched else {}
     served: defaultdict[str, set[email_change.Place]] = defaultdict(set)
     concerned = set(hashes) | {email_hash for email_hash in stood.values() if email_hash is not None}
-    concerned |= {law.ring.email_hash(claim.email) for claim in claims.values() if claim.email is not None}
+    claimed = {law.ring.email_hash(claim.email) for claim in claims.values() if claim.email is not None}
+    concerned |= claimed
     for row in await store.predecessors(sorted(claims)):
         served[row["recipient"]].add((row["client"], row["email"]))
         concerned.add(row["email_hash"])
     # 2. The last locks. Everything below is read after them.
     await store.lock_emails(concerned)
+    concerned = claimed | await store.known_mailboxes(concerned - claimed)
     present = [
         row for row in await store.claims_on_mailboxes(concerned) if row.recipient not in claims.keys() | stood.keys()
     ]

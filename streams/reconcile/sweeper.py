@@ -1,4 +1,4 @@
-"""The sweeper: settles what a wide row touched, and repairs what a crash left between commit and broker."""
+"""The sweeper: settles whom backlogs and wide rows touched, and repairs what a crash left between commit and broker."""
 
 import asyncio
 import logging
@@ -10,64 +10,72 @@ import asyncpg
 
 from connectors.kafka import catalogue
 from connectors.kafka.admin import Admin
-from connectors.store.decisions import Decisions, EmissionRow
+from connectors.store.decisions import Decisions, Rest
 from schemas.errors import Unavailable
-from schemas.mutations import Cause
-from streams.outbound.batch import RETRIED, Emitter
-from streams.outbound.settle import Causes, Law, settle
+from streams.outbound.batch import RETRIED, Emitter, settle_rested, to_produce
+from streams.outbound.settle import Law
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 
 Parts = tuple[Any, Law, Emitter]
-SWEEP = "verteiler.sweep"
-"""Stands as the topic of a cause that is no record."""
 
 
 class Sweeper:
-    """One pass at a time across all processes. `parts` gives pool, law and emitter once the agent has opened them."""
+    """Several may settle at once, each its own persons; one at a time repairs.
 
-    def __init__(self, settings: Settings, parts: Callable[[], Parts | None]) -> None:
+    `parts` gives pool, law and emitter once the agent has opened them. `somebody_rests` is set by the agent beside it;
+    whom other processes marked is found at the next pulse.
+    """
+
+    def __init__(self, settings: Settings, parts: Callable[[], Parts | None], somebody_rests: asyncio.Event) -> None:
         self._settings = settings
         self._parts = parts
+        self._somebody_rests = somebody_rests
 
     async def run(self) -> None:
         """Until cancelled. What fails in one pass is tried again in the next."""
         repair_due = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self._settings.decide.sweep_seconds)  # the pulse of the sweeper itself
+            await self._pulse()
             parts = self._parts()
             if parts is None:
                 continue
             try:
-                while await self._settle_some(*parts):
-                    pass
+                await self._settle_all(*parts)
                 if loop.time() >= repair_due:
                     await self._repair(*parts)
                     repair_due = loop.time() + self._settings.decide.sweep_after_seconds / 4
             except (Unavailable, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, OSError, *RETRIED) as error:
                 log.warning("a sweep was given up and comes again", extra={"error": type(error).__name__})
 
+    async def _pulse(self) -> None:
+        try:
+            async with asyncio.timeout(self._settings.decide.sweep_seconds):
+                await self._somebody_rests.wait()
+        except TimeoutError:
+            pass
+
+    async def _settle_all(self, pool: Any, law: Law, emitter: Emitter) -> None:
+        """Settle until nobody is dirty, but wait for those who rest."""
+        while True:
+            self._somebody_rests.clear()
+            while await self._settle_some(pool, law, emitter):
+                pass
+            async with pool.acquire() as connection:
+                if not await Decisions(connection).is_dirty():
+                    return
+            await asyncio.sleep(self._settings.decide.rest_seconds / 2)  # their rest is what is waited for
+
     async def _settle_some(self, pool: Any, law: Law, emitter: Emitter) -> bool:
-        """Settle one chunk of what is dirty; whether there was any."""
-        limit = self._settings.decide.sweep_chunk
-        now = datetime.now(UTC)
-        async with pool.acquire() as connection:
-            if not await Decisions(connection).is_dirty():
-                return False
-            async with connection.transaction():
-                store = Decisions(connection)
-                if not await store.try_sweep():
-                    return False  # another process is at it
-                await store.lock_structure(exclusive=False)
-                hashes = await store.take_dirty_mailboxes(limit)
-                persons = [] if hashes else await store.take_dirty_persons(limit)
-                await store.lock_persons(persons)
-                causes = Causes({}, {}, Cause(SWEEP, 0, 0, now))
-                rows = await settle(store, law, persons=persons, hashes=hashes, causes=causes, at=now)
-        await emitter.emit(rows)
-        return True
+        """Settle one chunk of those who have rested; whether there were any."""
+        decide = self._settings.decide
+        rest = Rest(decide.rest_seconds, decide.longest_rest_seconds)
+        rows = await settle_rested(pool, law, at=datetime.now(UTC), limit=decide.sweep_chunk, rest=rest)
+        if rows:
+            await emitter.emit(rows)
+        return rows is not None
 
     async def _repair(self, pool: Any, law: Law, emitter: Emitter) -> None:
         """Produce what was never produced, and again what nobody has and nobody answered."""
@@ -77,10 +85,10 @@ class Sweeper:
             store = Decisions(connection)
             if not await store.try_sweep():
                 return
-            lost = [_row(found) for found in await store.never_emitted(age, limit)]
+            lost = [to_produce(found) for found in await store.never_emitted(age, limit)]
             unanswered = await store.unanswered(age, limit)
             passed = await self._passed(unanswered)
-            again = [_row(found) for found in passed]
+            again = [to_produce(found) for found in passed]
             await store.touch_emissions([(row.topic, row.key) for row in again])
         if lost or again:
             log.warning("records are produced again", extra={"never_produced": len(lost), "unanswered": len(again)})
@@ -96,16 +104,3 @@ class Sweeper:
                 if found["client"] == client and offsets.get(place, -1) > found["offset"]:
                     passed.append(found)
         return passed
-
-
-def _row(found: Any) -> EmissionRow:
-    return EmissionRow(
-        topic=found["topic"],
-        key=found["key"],
-        contract=found["contract"],
-        version=found["version"],
-        hash=b"",
-        body=found["body"],
-        email_hash=None,
-        caused_at=datetime.now(UTC),
-    )

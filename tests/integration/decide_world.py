@@ -12,14 +12,14 @@ import msgspec
 
 from connectors.kafka.records import Message
 from connectors.postgres.migrations import migrate
-from connectors.store.decisions import Decisions
+from connectors.store.decisions import Rest
 from schemas.codec import plain
 from schemas.facts import UnsubscriptionEvent
 from schemas.ids import KeyRing
-from schemas.mutations import Cause, DeliveryResult, Held, HeldList, Mutation, Outcome
-from streams.outbound.batch import fold_and_settle
+from schemas.mutations import DeliveryResult, Held, HeldList, Mutation, Outcome
+from streams.outbound.batch import fold_and_settle, settle_rested
 from streams.outbound.intake import intake_of
-from streams.outbound.settle import Causes, Law, settle
+from streams.outbound.settle import Law
 
 RING = KeyRing([b"0123456789abcdef"])
 LAW = Law(RING, timedelta(seconds=60), 1)
@@ -145,20 +145,16 @@ class World:
     def __init__(self, pool: Any) -> None:
         self.pool = pool
 
-    async def fold(self, *records: Decoded, pool: Any = None) -> list[str]:
-        """Fold one batch as a worker does; the topics of what it would produce."""
+    async def fold(self, *records: Decoded, pool: Any = None, at_once: int = 100) -> list[str]:
+        """Fold one batch as a worker does; the topics of what it would produce. `at_once` 0: as of a backlog."""
         intake = intake_of(records, RING)
         assert not intake.parked, [str(error) for _, error in intake.parked]
-        return [row.topic for row in await fold_and_settle(pool or self.pool, LAW, intake, at=NOW)]
+        rows, _ = await fold_and_settle(pool or self.pool, LAW, intake, at=NOW, at_once=at_once)
+        return [row.topic for row in rows]
 
-    async def sweep(self) -> None:
-        """Settle everything that wide rows marked."""
-        async with self.pool.acquire() as connection, connection.transaction():
-            store = Decisions(connection)
-            persons, hashes = await store.take_dirty_persons(10_000), await store.take_dirty_mailboxes(10_000)
-            await store.lock_persons(persons)
-            causes = Causes({}, {}, Cause("sweep", 0, 0, NOW))
-            await settle(store, LAW, persons=persons, hashes=hashes, causes=causes, at=NOW)
+    async def sweep(self, pool: Any = None) -> None:
+        """Settle everybody who is marked."""
+        await settle_rested(pool or self.pool, LAW, at=NOW, limit=10_000, rest=Rest(0, 0))
 
     async def record(self, topic: str, key: str) -> dict[str, Any] | None:
         """The newest record for a key."""

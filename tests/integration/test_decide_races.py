@@ -95,3 +95,56 @@ async def test_what_two_workers_fold_at_once_is_what_one_would_fold(world: World
     await world.sweep()
 
     assert await world.decided() == one_worker
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(KINDS, 2)))
+async def test_whom_a_backlog_marks_is_not_missed_by_a_sweeper_at_work(world: World, first: str, second: str) -> None:
+    await prepare(world, first, second)
+    records = {kind: await record_of(world, kind) for kind in (first, second)}
+    await world.fold(records[first])
+    await world.sweep()
+    await world.fold(records[second])
+    await world.sweep()
+    one_worker = await world.decided()
+
+    await prepare(world, first, second)
+    records = {kind: await record_of(world, kind) for kind in (first, second)}
+    await world.fold(records[first], at_once=0)
+    stopped = StoppedPool(world.pool)
+    sweeper = asyncio.create_task(world.sweep(pool=stopped))
+    await asyncio.wait_for(stopped.worked.wait(), 10)  # has taken the marks and decided, and not committed
+    folder = asyncio.create_task(world.fold(records[second], at_once=0))
+    await asyncio.wait({folder}, timeout=0.05)
+    stopped.go_on.set()
+    await asyncio.wait_for(asyncio.gather(sweeper, folder), 10)
+    await world.sweep()
+
+    assert await world.decided() == one_worker
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(KINDS, 2)))
+async def test_a_sweeper_leaves_alone_whom_a_backlog_is_just_marking_again(
+    world: World, first: str, second: str
+) -> None:
+    one_worker = []  # a state that was asked for in between is withdrawn again, and not passed over
+    for batches in ((first, second),), ((first,), (second,)):
+        await prepare(world, first, second)
+        records = {kind: await record_of(world, kind) for kind in (first, second)}
+        for batch in batches:
+            await world.fold(*[records[kind] for kind in batch])
+        await world.sweep()
+        one_worker.append(await world.decided())
+
+    await prepare(world, first, second)
+    records = {kind: await record_of(world, kind) for kind in (first, second)}
+    await world.fold(records[first], at_once=0)
+    stopped = StoppedPool(world.pool)
+    folder = asyncio.create_task(world.fold(records[second], pool=stopped, at_once=0))
+    await asyncio.wait_for(stopped.worked.wait(), 10)  # has marked and folded, and not committed
+    sweeper = asyncio.create_task(world.sweep())
+    await asyncio.wait({sweeper}, timeout=0.05)
+    stopped.go_on.set()
+    await asyncio.wait_for(asyncio.gather(sweeper, folder), 10)
+    await world.sweep()
+
+    assert await world.decided() in one_worker
