@@ -260,7 +260,7 @@ def _confirmed(row: OpenRow, answer: tuple[Settled, int], found: ReadRecipient |
     return Confirmed(
         mailbox=row.mailbox,
         dirt=dirt,
-        values=row.values if found is None else found.values | row.values,
+        values=row.values if found is None or found.values is row.values else found.values | row.values,
         recipient_id=found.recipient_id if found else None,
         remote_email=found.remote_email if found else None,
         answer=settled,

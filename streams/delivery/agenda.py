@@ -12,6 +12,13 @@ from itertools import count
 from schemas.mutations import Lane
 
 _RANK = {lane: rank for rank, lane in enumerate(Lane)}
+
+
+def is_at_least(lane: Lane, other: Lane) -> bool:
+    """Whether `lane` is the other one or goes before it."""
+    return _RANK[lane] <= _RANK[other]
+
+
 _Queues = dict[Lane, dict[str, None]]
 
 
@@ -127,9 +134,9 @@ class Agenda:
 
     def count(self, lane: Lane) -> int:
         """How many stand in that lane or a better one, at most: one that is looked at twice counts twice."""
-        counted = sum(len(mailboxes) for _, _, each, mailboxes in self._later if _RANK[each] <= _RANK[lane])
+        counted = sum(len(mailboxes) for _, _, each, mailboxes in self._later if is_at_least(each, lane))
         for each in Lane:
-            if _RANK[each] <= _RANK[lane]:
+            if is_at_least(each, lane):
                 waiting = sum(len(queues[each]) for queues in self._waiting.values())
                 counted += len(self._pending[each]) + self._hands[each] + waiting
         return counted

@@ -10,6 +10,7 @@ from connectors.inxmail.pace import Urgency
 from schemas.delivery import NO_LIST, HeldMailbox, Settled
 from schemas.errors import PipelineError
 from schemas.mutations import Lane, Outcome, Version
+from streams.delivery.agenda import is_at_least
 from streams.delivery.desk import Desk
 from streams.delivery.gate import backoff_seconds
 from streams.delivery.gathering import LONGEST_IN_BACKLOG_SECONDS, LONGEST_SECONDS, Gathering
@@ -44,7 +45,8 @@ class Deliverer:
         self._failures: dict[str, int] = {}
         self._barred: dict[str, tuple[Version, float]] = {}
         self._gathering = Gathering()
-        desk.counts.append(self._gathering.count)
+        self._planning = (Lane.BULK, 0)
+        desk.counts += [self._gathering.count, self._count_planning]
 
     @property
     def barred(self) -> int:
@@ -57,17 +59,23 @@ class Deliverer:
         while True:
             await self._something_to_do()
             while True:
+                await desk.gate.sight()
                 desk.agenda.awake(self._now())
                 desk.agenda.release(self._has_room, self._imports.most_rows)
                 lane, mailboxes = desk.agenda.take(_MOST_MAILBOXES)
                 if not mailboxes:
                     break
-                await desk.gate.sight()
+                self._planning = lane, len(mailboxes)
                 await self._turn(lane, mailboxes)
+                self._planning = lane, 0
                 self._send(has_more=True)
                 desk.ease()
             self._send(has_more=desk.has_backlog())
             desk.ease()
+
+    def _count_planning(self, lane: Lane) -> int:
+        planned, count = self._planning
+        return count if is_at_least(planned, lane) else 0
 
     @staticmethod
     def _now() -> float:
@@ -75,7 +83,7 @@ class Deliverer:
 
     async def _something_to_do(self) -> None:
         """Return when anything new is on the agenda, or the time of something that waits for it has come."""
-        times = (self._desk.agenda.next_time, self._gathering.next_time(self._imports))
+        times = (self._desk.agenda.next_time, self._gathering.next_time(self._imports, self._longest_seconds()))
         due = min((time for time in times if time is not None), default=None)
         try:
             async with asyncio.timeout_at(due):
@@ -90,10 +98,13 @@ class Deliverer:
             return False
         return self._gathering.rows_for(list_id) < self._imports.most_rows
 
+    def _longest_seconds(self) -> float:
+        """How long rows are gathered at most."""
+        is_backlog = self._desk.has_backlog() or len(self._desk.agenda) > 2 * _MOST_MAILBOXES
+        return LONGEST_IN_BACKLOG_SECONDS if is_backlog else LONGEST_SECONDS
+
     def _send(self, *, has_more: bool) -> None:
         """Begin the imports whose time has come."""
-        is_backlog = self._desk.has_backlog() or len(self._desk.agenda) > 2 * _MOST_MAILBOXES
-        longest = LONGEST_IN_BACKLOG_SECONDS if is_backlog else LONGEST_SECONDS
         more_bulk = self._desk.agenda.count(Lane.BULK) > self._desk.agenda.count(Lane.NORMAL)
         while True:
             found = self._gathering.take(
@@ -102,7 +113,7 @@ class Deliverer:
                 busy=self._imports,
                 has_more=has_more,
                 more_bulk=more_bulk,
-                longest_seconds=longest,
+                longest_seconds=self._longest_seconds(),
             )
             if found is None:
                 return

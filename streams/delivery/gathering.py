@@ -3,12 +3,16 @@
 A row leaves this when its import begins, or when its mailbox is planned anew.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from schemas.delivery import NO_LIST, OpenRow
 from schemas.mutations import Lane
+from streams.delivery.agenda import is_at_least
+from streams.delivery.columns import FEW, holding, widest
 from streams.delivery.plan import Import
 
 LONGEST_SECONDS: Final = 1.0
@@ -85,8 +89,21 @@ class Gathering:
         return key[0], self._import(key, most, now)
 
     def _import(self, key: _Key, most: int, now: float) -> Import:
+        lane, list_id, resubscribe, columns = key
+        sets = {each[3]: len(group.rows) for each, group in self._groups.items() if each[:3] == key[:3]}
+        from_sets = [columns]
+        if len(sets) > FEW:
+            columns = widest(sets, most, alone=int(list_id != NO_LIST))
+            from_sets = holding(columns, sets)
+        rows: list[OpenRow] = []
+        for each in from_sets:
+            taken = self._taken((lane, list_id, resubscribe, each), most - len(rows))
+            rows += taken if each == columns else [_narrowed(row, columns) for row in taken]
+        return Import(list_id or None, resubscribe, columns, tuple(rows))
+
+    def _taken(self, key: _Key, most: int) -> list[OpenRow]:
         group = self._groups[key]
-        rows: Sequence[OpenRow] = list(group.rows.values())[:most]
+        rows = list(group.rows.values())[:most]
         for row in rows:
             del group.rows[row.mailbox]
             left = tuple(each for each in self._keys[row.mailbox] if each != key)
@@ -96,16 +113,18 @@ class Gathering:
                 del self._keys[row.mailbox]
         if not group.rows:
             del self._groups[key]
-        _, list_id, resubscribe, columns = key
-        return Import(list_id or None, resubscribe, columns, tuple(rows))
+        return rows
 
-    def next_time(self, busy: Container[int]) -> float | None:
+    def next_time(self, busy: Container[int], longest_seconds: float = LONGEST_SECONDS) -> float | None:
         """When rows have waited long enough for others, of a list that is not busy."""
-        waiting = [group.since + LONGEST_SECONDS for key, group in self._groups.items() if key[1] not in busy]
+        waiting = [group.since + longest_seconds for key, group in self._groups.items() if key[1] not in busy]
         return min(waiting, default=None)
 
     def count(self, lane: Lane) -> int:
         """How many rows of that lane or a better one are kept."""
-        lanes = list(Lane)
-        counted = set(lanes[: lanes.index(lane) + 1])
-        return sum(len(group.rows) for key, group in self._groups.items() if key[0] in counted)
+        return sum(len(group.rows) for key, group in self._groups.items() if is_at_least(key[0], lane))
+
+
+def _narrowed(row: OpenRow, columns: tuple[str, ...]) -> OpenRow:
+    """The row with these columns alone: what is left is planned when the import has ended."""
+    return msgspec.structs.replace(row, values={key: row.values[key] for key in columns}, answer=None)

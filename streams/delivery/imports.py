@@ -89,6 +89,7 @@ class Imports:
         self._lanes: dict[str, Lane] = {}
         self._answers: dict[str, Answers] = {}
         self._judging: Counter[int] = Counter()
+        self._judgement = asyncio.Lock()
         self._aftermath = Aftermath(desk, reader)
         self._failures: Counter[int] = Counter()
         self._resting: dict[int, float] = {}
@@ -317,7 +318,7 @@ class Imports:
 
     async def _finish(self, opened: OpenImport, import_id: int, rows: int = 0) -> None:
         """Watch it to its end, and write down what it came to."""
-        gate, key = self._desk.gate, opened.list_id or NO_LIST
+        key = opened.list_id or NO_LIST
         execution = await self._watch(opened, import_id, rows)
         if execution is None or execution.state != ImportState.SUCCESS:
             state = execution.state if execution is not None else "forgotten"
@@ -335,6 +336,17 @@ class Imports:
             self._open_list(key, opened.op_id)
         self._judging[key] += 1
         answers = self._answers.pop(opened.op_id, {})
+        async with self._judgement:
+            again = await self._judge(opened, execution, answers)
+        self._judging[key] -= 1
+        self._free(opened.op_id, opened.list_id, again)
+
+    async def _judge(self, opened: OpenImport, execution: ImportExecution, answers: Answers) -> list[str]:
+        """Write down what a completed import came to; the mailboxes that are to be looked at.
+
+        One at a time: each reads the new recipients from where the one before has come.
+        """
+        gate = self._desk.gate
         try:
             if opened.resubscribe:
                 await gate.insist(self._hear)
@@ -343,11 +355,8 @@ class Imports:
             log.error(
                 "import cannot be judged; its rows are read", extra={"op_id": opened.op_id, "reason": str(failure)}
             )
-            again = await self._aftermath.unknown(opened)
-        else:
-            again = await self._aftermath.complete(opened, judged, answers)
-        self._judging[key] -= 1
-        self._free(opened.op_id, opened.list_id, again)
+            return await self._aftermath.unknown(opened)
+        return await self._aftermath.complete(opened, judged, answers)
 
     async def _watch(self, opened: OpenImport, import_id: int, rows: int) -> ImportExecution | None:
         """Its last state; None when Inxmail does not know it any more.

@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 class LaneReader:
     """One lane of one client. Order: the batch is in the tables, then Kafka is told, then it is planned.
 
-    While too many mailboxes are unfinished, it reads nothing: the backlog stays in Kafka. A better lane goes on.
+    While too many mailboxes are unfinished, it reads nothing: the backlog stays in Kafka. A better lane goes on. At
+    start it is read on all the same, because nothing can be finished before it is known what all lanes say.
     """
 
     def __init__(self, desk: Desk, lane: Lane, consumer: LaneConsumer, decoder: Decoder, parking: Parking) -> None:
@@ -36,7 +37,8 @@ class LaneReader:
         async for batch in self._consumer.batches():
             await self._insist(partial(self.take, batch))
             await self._insist(partial(self._consumer.commit, batch))
-            await self._desk.room(self._lane)
+            if self._desk.may_subscribe:
+                await self._desk.room(self._lane)
 
     async def _insist(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it, however long Kafka or the registry take."""
@@ -75,6 +77,8 @@ class LaneReader:
         Where there is a backlog, nothing else of those is done before either: then each is planned once.
         """
         desk = self._desk
+        if not desk.may_subscribe and desk.unfinished(self._lane) > desk.settings.most_unfinished:
+            return  # what is read before anybody may be subscribed stays in the tables: the sweep brings it in parts
         subscribing = [each.mailbox for each in mutations if any(wish.want is Want.SUBSCRIBED for wish in each.lists)]
         until = asyncio.get_running_loop().time() + desk.settings.subscribe_grace_seconds
         desk.fresh.update(dict.fromkeys(subscribing, until))

@@ -327,7 +327,8 @@ class Reader:
             if not isinstance(text, Unfit):
                 values[attribute_id] = text
                 shown += attribute_id in row.values and text == sent
-        return values, shown == len(row.values)
+        is_as_sent = shown == len(row.values)
+        return (row.values if is_as_sent and len(values) == shown else values), is_as_sent
 
     def _values(self, recipient: Recipient) -> dict[str, str | None]:
         values: dict[str, str | None] = {}

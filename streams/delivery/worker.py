@@ -197,6 +197,7 @@ async def _catch_up(desk: Desk, consumers: Sequence[LaneConsumer]) -> None:
         await consumer.until_caught_up()
     desk.may_subscribe = True
     desk.awake.set()
+    desk.overlooked.set()
     log.info("lanes caught up", extra={"client": desk.client})
 
 
@@ -227,19 +228,25 @@ async def _sweep(desk: Desk) -> None:
     """
     start = (Lane.PRIORITY, "")
     after = start
+    part = min(_SWEPT, desk.settings.most_unfinished)
     while True:
+        await desk.room(Lane.BULK)
         async with desk.ledger.reading() as books:
-            found = await books.deliveries.dirty(after, _SWEPT)
+            found = await books.deliveries.dirty(after, part)
         for lane, mailboxes in found.items():
             desk.look(mailboxes, lane)
             after = lane, mailboxes[-1]
-        if sum(map(len, found.values())) == _SWEPT:
-            await desk.room(Lane.BULK)
+        if sum(map(len, found.values())) == part:
             continue
         after = start
         async with desk.ledger.transaction() as books:
             await books.calls.forget_older_than(_KEEP_SECONDS)
-        await asyncio.sleep(_SWEEP_SECONDS)
+        try:
+            async with asyncio.timeout(_SWEEP_SECONDS):
+                await desk.overlooked.wait()
+        except TimeoutError:
+            pass
+        desk.overlooked.clear()
 
 
 async def _show(desk: Desk, health: Health, poller: Poller, imports: Imports, deliverer: Deliverer) -> None:

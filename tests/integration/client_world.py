@@ -27,7 +27,18 @@ from schemas import codec
 from schemas.dead_letters import DeadLetter
 from schemas.facts import Cursor, Effect, ListEvent, SubscriptionEvent, UnsubscriptionEvent
 from schemas.ids import KeyRing
-from schemas.mutations import Cause, DeliveryResult, Evidence, HeldList, ListWish, Mutation, Value, Version, Want
+from schemas.mutations import (
+    Cause,
+    DeliveryResult,
+    Evidence,
+    HeldList,
+    Lane,
+    ListWish,
+    Mutation,
+    Value,
+    Version,
+    Want,
+)
 from streams.delivery import worker
 from streams.settings import DatabaseSettings, LeaseSettings, Settings
 from streams.telemetry import Health
@@ -176,9 +187,9 @@ class ClientWorld:
             cause=Cause("test", 0, self._counter, datetime.now(UTC)),
         )
 
-    async def want(self, *mutations: Mutation) -> None:
+    async def want(self, *mutations: Mutation, lane: Lane = Lane.NORMAL) -> None:
         schema_id = await self.bus.registry.id_of("mutation")
-        topic = catalogue.mutations(self.client)
+        topic = catalogue.mutations(self.client, lane)
         await self.bus.producer.send(
             [Record(topic, each.mailbox, codec.frame(schema_id, "mutation", each)) for each in mutations]
         )

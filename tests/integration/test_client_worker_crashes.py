@@ -12,7 +12,7 @@ import pytest
 
 from connectors.store.ledger import LeaseTable, Ledger, open_pool
 from schemas.errors import Fenced
-from schemas.mutations import Held, Want
+from schemas.mutations import Held, Lane, Want
 from streams.settings import LeaseSettings
 from tests.integration.client_world import KEY, LIST, ClientWorld, states, wish
 from tests.integration.conftest import NewClient
@@ -332,6 +332,79 @@ async def test_a_worker_that_was_frozen_and_runs_again_sends_nothing(new_client:
         assert after["writes"] == before["writes"]
 
 
+async def test_a_worker_that_froze_in_the_middle_of_its_calls_repeats_none_of_them_afterwards(
+    new_client: NewClient,
+) -> None:
+    """Of those that were past the check, which are as many as may be in flight, the last may still go out."""
+    people = [f"p{number}@verteiler.example" for number in range(40)]
+    lease = LeaseSettings(ttl_seconds=4, renew_seconds=1)
+    async with new_client(lease=lease, poll_seconds=0.2, timeout_seconds=2) as world:
+        for email in people:
+            await world.put(email, (LIST, "SUBSCRIBED"))
+        leaving = [world.mutation(email, wish(Want.UNSUBSCRIBED, rule="withdrawn")) for email in people]
+        route = "POST /events/unsubscriptions"
+        async with in_a_process(world) as zombie:
+            await leads(world, 1)
+            await world.fault("delay", method="POST", path="/events/unsubscriptions", seconds=0.3, count=40)
+            await world.want(*leaving)
+            await eventually(lambda: _at_least(world, route, 8), because="it is in the middle of its calls")
+            zombie.send_signal(signal.SIGSTOP)
+            await world.started()
+            await leads(world, 2)
+            for each in leaving:
+                await world.answer(each, within_seconds=40)
+            await world.rest()
+            before = await posts(world, route)
+            zombie.send_signal(signal.SIGCONT)
+            await asyncio.wait_for(zombie.wait(), 20)
+        after = await posts(world, route)
+        results = await world.results()
+
+        assert zombie.returncode != 0
+        assert after - before <= world.inxmail.max_in_flight
+        assert {states(results[world.mailbox(email)].lists)[LIST] for email in people} == {"unsubscribed"}
+        assert {results[world.mailbox(email)].version for email in people} == {each.version for each in leaving}
+
+
+async def _at_least(world: ClientWorld, route: str, count: int) -> bool:
+    return await posts(world, route) >= count
+
+
+async def test_a_worker_that_froze_before_it_sent_an_import_that_resubscribes_does_not_send_it_afterwards(
+    new_client: NewClient,
+) -> None:
+    """It is frozen while it reads the log before that import; she leaves by herself while the next one leads."""
+    lease = LeaseSettings(ttl_seconds=4, renew_seconds=1)
+    async with new_client(lease=lease, poll_seconds=1, timeout_seconds=2) as world:
+        await world.put(ANN, (LIST, "SUBSCRIBED"))
+        async with in_a_process(world) as zombie:
+            await leads(world, 1)
+            await world.delivered(world.mutation(ANN, wish(Want.UNSUBSCRIBED, rule="withdrawn")))
+            await world.fault("delay", method="GET", path="/events/unsubscriptions", seconds=1.5, count=1000)
+            back = world.mutation(ANN, wish())
+            await world.want(back)
+            taken = "select true from sync.desired where client = $1 and counter = 2"
+            await eventually(lambda: world.pool.fetchval(taken, world.client), because="the wish was taken in")
+            zombie.send_signal(signal.SIGSTOP)
+            await world.control("DELETE", "/faults")
+            imported = await posts(world)
+            await world.control.person("unsubscribe-by-link", LIST, ANN)
+            await world.later()
+            await world.started()
+            await leads(world, 2)
+            await eventually(lambda: _heard(world), because="the next one has heard that she left")
+            zombie.send_signal(signal.SIGCONT)
+            await asyncio.wait_for(zombie.wait(), 20)
+        await world.rest_without(back)
+
+        assert await posts(world) == imported
+        assert await world.state(ANN) == "UNSUBSCRIBED"
+
+
+async def _heard(world: ClientWorld) -> bool:
+    return any(event.op_id is None for event in (await world.unsubscriptions()).values())
+
+
 # catching up
 
 
@@ -369,7 +442,7 @@ async def test_a_leader_that_froze_inside_a_transaction_does_not_keep_the_next_o
         async with Ledger(pool, world.client, epoch).transaction() as books:
             inside.set()
             await asyncio.sleep(3)
-            await books.deliveries.dirty()
+            await books.deliveries.dirty((Lane.PRIORITY, ""), 1)
 
     frozen = asyncio.create_task(freeze())
     await inside.wait()

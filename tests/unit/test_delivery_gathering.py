@@ -48,6 +48,7 @@ def test_while_more_is_on_its_way_an_import_waits_until_it_is_full_or_old() -> N
     assert taken(gathering, 0.5, has_more=True) is None
     assert taken(gathering, 0.5, has_more=True, most=2) == ["a", "b"]
     assert gathering.next_time(()) == LONGEST_SECONDS
+    assert gathering.next_time((), LONGEST_IN_BACKLOG_SECONDS) == LONGEST_IN_BACKLOG_SECONDS
     assert taken(gathering, LONGEST_SECONDS, has_more=True, longest=LONGEST_IN_BACKLOG_SECONDS) is None
     assert taken(gathering, LONGEST_SECONDS, has_more=True) == ["c"]
 
