@@ -31,6 +31,8 @@ from streams.mailbox import door
 OBJECTION_RULES = frozenset({"objected", "blocked", "person_request"})
 """Rules under which leaving is the person's own word: these go first."""
 RECIPIENT_MISSING = "recipient_missing"
+NO_PROOF = "no_proof"
+"""Nobody is subscribed without one: what an import overrides is the confirmation that the list may ask for."""
 HELD_UNSUBSCRIBED = "held_unsubscribed"
 """The client holds the list as left, and the wish's proof is not newer."""
 
@@ -258,6 +260,9 @@ class _View:
             self._waits = True
             return
         if self._mailbox_error is not None:
+            return
+        if wish.proof is None:
+            self._list_error = NO_PROOF
             return
         if self._is_missing(wish):
             self._list_error = RECIPIENT_MISSING

@@ -204,10 +204,12 @@ def test_someone_who_left_comes_back_only_with_a_newer_proof(proof: datetime, al
     assert [each.settled.error for each in made.settlements] == ([] if allowed else ["held_unsubscribed"])
 
 
-def test_nobody_comes_back_without_any_proof() -> None:
-    made = planned(known(mutation(wish(proof=None)), on(Held.UNSUBSCRIBED, cause=OURS)))
+@pytest.mark.parametrize("state", [Held.UNSUBSCRIBED, Held.NONE])
+def test_nobody_is_subscribed_without_any_proof(state: Held) -> None:
+    made = planned(known(mutation(wish(proof=None)), on(state, cause=OURS)))
 
-    assert made.settlements[0].settled.error == "held_unsubscribed"
+    assert not made.imports
+    assert made.settlements[0].settled.error == "no_proof"
 
 
 def test_an_objection_that_was_heard_keeps_a_mailbox_from_being_subscribed_and_the_rest_goes_on() -> None:
@@ -463,8 +465,7 @@ def test_no_plan_ever_holds_a_forbidden_call(mailbox: HeldMailbox, busy: set[int
             if event.op_id is None and event.list_id in (None, each.list_id) and "DUPLICATE" not in event.type
         ]
         assert all(proof is not None and proof.at > at for at in heard)
-        if each.resubscribe:
-            assert proof is not None
+        assert proof is not None
         assert not mailbox.open_lists
     for call in made.calls:
         if isinstance(call, Unsubscribe):
