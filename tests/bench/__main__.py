@@ -22,7 +22,7 @@ import psutil
 from streams.demo.course import Report, run
 from streams.demo.measure import Race, latency
 from streams.settings import read_settings
-from tests.bench import delivery, simulator
+from tests.bench import delivery, opt_outs, simulator
 from tests.world import World, eventually
 
 ADDRESSES = 10_000
@@ -71,7 +71,8 @@ async def _measured(home: Path) -> dict[str, Any]:
     report = await run(endpoints, read_settings(home).key_ring(), _Told(), addresses=ADDRESSES, seed=1)
     async with World(home) as world:
         new = await _new_subscribers(world)
-    return _figures(report) | memory | {"new_subscriber_ms": _milliseconds(new)}
+        words = await opt_outs.figures(world)
+    return _figures(report) | memory | {"new_subscriber_ms": _milliseconds(new)} | words
 
 
 async def _new_subscribers(world: World) -> Race:

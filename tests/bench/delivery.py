@@ -208,6 +208,7 @@ class Client:
             consumer.assign([TopicPartition(topic, number, 0) for number in found.topics[topic].partitions])
             async with asyncio.timeout(_LOAD_SECONDS):
                 while True:
+                    self.worker.check()
                     messages = await asyncio.to_thread(consumer.consume, 10_000, 0.5)
                     yield [
                         ((each.key() or b"").decode(), each.value() or b"", each.timestamp()[1] / 1000)

@@ -6,7 +6,7 @@ import os
 import random
 import sys
 import tempfile
-from asyncio.subprocess import DEVNULL
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -100,9 +100,15 @@ async def _provisioned(server: str, bootstrap: str, registry_url: str) -> AsyncI
 class Worker:
     """A running `verteiler worker client`."""
 
-    def __init__(self, pid: int, url: str) -> None:
-        self.pid = pid
+    def __init__(self, process: Process, url: str) -> None:
+        self.pid = process.pid
+        self._process = process
         self._url = url
+
+    def check(self) -> None:
+        """Raises: RuntimeError, when it has ended by itself."""
+        if self._process.returncode is not None:
+            raise RuntimeError(f"the worker ended with {self._process.returncode}")
 
     async def health(self) -> dict[str, Any]:
         """What /readyz tells."""
@@ -135,11 +141,10 @@ async def worker(made: Parts, client: str, account: Mapping[str, object]) -> Asy
     }
     argv = (sys.executable, "-m", "streams", "worker", "client", client)
     process = await asyncio.create_subprocess_exec(*argv, env=environment, stdout=DEVNULL)
-    running = Worker(process.pid, f"http://127.0.0.1:{port}")
+    running = Worker(process, f"http://127.0.0.1:{port}")
 
     async def caught_up() -> bool:
-        if process.returncode is not None:
-            raise RuntimeError(f"the worker ended with {process.returncode}")
+        running.check()
         try:
             health = await running.health()
         except aiohttp.ClientConnectionError:
