@@ -278,7 +278,9 @@ order by changed_at limit $2
 -- $1 age in seconds, $2 limit. Mutations that were produced, are not answered, and are not in the client worker's hands.
 select e.topic, e.key, e.contract, e.version, e.body, e.partition, e."offset", m.client
 from sync.mailbox m
-join sync.emission e on e.topic = 'inxmail.' || m.client || '.mutations.normal' and e.key = m.mailbox
+cross join unnest(array['priority', 'normal', 'bulk']) lane
+join sync.emission e on e.topic = 'inxmail.' || m.client || '.mutations.' || lane and e.key = m.mailbox
+                    and e.version = m.version
 where (m.answered_epoch, m.answered_version) < (m.epoch, m.version)
   and e.emitted_version = e.version and e.changed_at < now() - make_interval(secs => $1)
   and not exists (select from sync.desired d where d.client = m.client and d.mailbox = m.mailbox

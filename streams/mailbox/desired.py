@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from schemas.mutations import DeliveryResult, Held, HeldList, ListWish, Value, Want
+from schemas.mutations import DeliveryResult, Held, HeldList, Lane, ListWish, Value, Version, Want
 from schemas.smartwe import FieldMapping
 from streams.mailbox import evidence
 from streams.mailbox.claims import Claim, Standing
@@ -158,6 +158,22 @@ def is_to_be_told(desired: Desired, held: DeliveryResult | None) -> bool:
     return bool(desired.claims) or any(
         wish.want is Want.UNSUBSCRIBED and _may_be_subscribed(state.get(wish.list_id)) for wish in desired.lists
     )
+
+
+def lane_of(desired: Desired, held: DeliveryResult | None, asked: Version | None, *, is_backlog: bool) -> Lane:
+    """In which lane it travels. `asked`: the newest version asked for before.
+
+    What takes something away goes first. What follows from a backlog goes last, but not while something else is asked
+    for and not answered: a version in lane `bulk` never wants less than one in another lane.
+    """
+    is_open = asked is not None and (held is None or held.version != asked)
+    states = {held_list.list_id: held_list for held_list in held.lists} if held is not None else {}
+    if any(
+        wish.want is Want.UNSUBSCRIBED and (is_open or _may_be_subscribed(states.get(wish.list_id)))
+        for wish in desired.lists
+    ):
+        return Lane.PRIORITY
+    return Lane.BULK if is_backlog and not is_open else Lane.NORMAL
 
 
 def _may_be_subscribed(held: HeldList | None) -> bool:

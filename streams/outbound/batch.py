@@ -85,7 +85,7 @@ async def settle_rested(pool: Pool, law: Law, *, at: datetime, limit: int, rest:
         await store.lock_persons(persons)
         concerned = await store.persons_with_claims(persons) if persons else set()
         causes = Causes(persons, hashes, Cause(SWEEP, 0, 0, at))
-        return await settle(store, law, persons=concerned, hashes=hashes, causes=causes, at=at)
+        return await settle(store, law, persons=concerned, hashes=hashes, causes=causes, at=at, is_backlog=True)
 
 
 def fallback_cause(intake: Intake, at: datetime) -> Cause:

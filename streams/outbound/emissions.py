@@ -43,10 +43,15 @@ class Emissions:
         """The rows with a new version."""
         return [self._changed[key] for key in sorted(self._changed)]
 
-    def version_of(self, topic: str, key: str) -> Version | None:
-        """The newest version, decided now or before; None: never."""
-        known = self._known.get((topic, key))
+    def version_of(self, topics: Iterable[str], key: str) -> Version | None:
+        """The newest version in any of these topics, decided now or before; None: never."""
+        known = self._newest(topics, key)
         return Version(self._epoch, known[0]) if known else None
+
+    def _newest(self, topics: Iterable[str], key: str) -> tuple[int, bytes] | None:
+        """(version, digest)."""
+        found = (self._known[topic, key] for topic in topics if (topic, key) in self._known)
+        return max(found, key=lambda known: known[0], default=None)
 
     def put(
         self,
@@ -57,9 +62,13 @@ class Emissions:
         build: Callable[[Version], msgspec.Struct],
         caused_at: datetime,
         email_hash: bytes | None,
+        among: Iterable[str] = (),
     ) -> Version:
-        """Keep the record that `build` makes if `digest` is new; the version that now stands."""
-        known = self._known.get((topic, key))
+        """Keep the record that `build` makes if `digest` is new; the version that now stands.
+
+        among: topics that carry the records of this key by turns; one order of versions holds for all of them.
+        """
+        known = self._newest({topic, *among}, key)
         if known is not None and known[1] == digest:
             return Version(self._epoch, known[0])
         version = Version(self._epoch, (known[0] if known else 0) + 1)

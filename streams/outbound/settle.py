@@ -16,11 +16,11 @@ from connectors.store.decisions import ClaimRow, Decisions, EmissionRow, Mailbox
 from schemas.crm import RecipientStatus, SuppressionRecord
 from schemas.facts import UnsubscriptionEvent
 from schemas.ids import KeyRing
-from schemas.mutations import Cause, Mutation, Version
+from schemas.mutations import Cause, Lane, Mutation, Version
 from schemas.smartwe import read_row
 from streams.mailbox import email_change
 from streams.mailbox.claims import Claim
-from streams.mailbox.desired import Desired, MailboxView, desired_mailbox, hash_of, is_to_be_told
+from streams.mailbox.desired import Desired, MailboxView, desired_mailbox, hash_of, is_to_be_told, lane_of
 from streams.mailbox.status import status_of
 from streams.mailbox.structure import Structure, structure_of
 from streams.outbound.emissions import Emissions, digest_of
@@ -56,11 +56,19 @@ class Causes(msgspec.Struct, frozen=True):
 
 
 async def settle(
-    store: Decisions, law: Law, *, persons: Iterable[str], hashes: Iterable[bytes], causes: Causes, at: datetime
+    store: Decisions,
+    law: Law,
+    *,
+    persons: Iterable[str],
+    hashes: Iterable[bytes],
+    causes: Causes,
+    at: datetime,
+    is_backlog: bool = False,
 ) -> list[EmissionRow]:
     """Bring claims and mailboxes of these persons and e-mail hashes up to date. A mailbox that nobody knows is none.
 
     Returns the records to produce once the transaction is committed. `at`: the present time, for evidence that ends.
+    `is_backlog`: it is not what just happened to one person, so it may travel behind that.
     """
     touched = sorted(set(persons))
     structure = structure_of(
@@ -112,7 +120,7 @@ async def settle(
     for email_hash, view in views:
         cause = causes.of(email_hash, view.claims)
         desired = desired_mailbox(view, structure, at=at, skew=law.skew)
-        asked = _ask(emissions, view, desired, email_hash, cause)
+        asked = _ask(emissions, view, desired, email_hash, cause, is_backlog=is_backlog)
         if asked is not None:
             mailboxes.append(_mailbox_row(view, desired, email_hash, asked))
         for claim in view.claims:
@@ -149,7 +157,7 @@ def _keys(
     """Every (topic, key) that may be written, each once."""
     keys = {(catalogue.RECIPIENT_STATUS, gguid) for gguid in (*claims, *gone)}
     for _, view in views:
-        keys.add((catalogue.mutations(view.client), view.mailbox))
+        keys |= {(topic, view.mailbox) for topic in _lanes(view.client).values()}
         keys |= {
             (catalogue.SUPPRESSIONS, suppression_gguid(event))
             for event in view.record.events
@@ -158,12 +166,20 @@ def _keys(
     return sorted(keys)
 
 
-def _ask(emissions: Emissions, view: MailboxView, desired: Desired, email_hash: bytes, cause: Cause) -> Version | None:
+def _lanes(client: str) -> dict[Lane, str]:
+    return {lane: catalogue.mutations(client, lane) for lane in Lane}
+
+
+def _ask(
+    emissions: Emissions, view: MailboxView, desired: Desired, email_hash: bytes, cause: Cause, *, is_backlog: bool
+) -> Version | None:
     """Emit the mutation if its content is new; the version that stands, None where delivery need not hear of it."""
-    topic = catalogue.mutations(view.client)
-    if emissions.version_of(topic, view.mailbox) is None and not is_to_be_told(desired, view.held):
+    topics = _lanes(view.client)
+    known = emissions.version_of(topics.values(), view.mailbox)
+    if known is None and not is_to_be_told(desired, view.held):
         return None
     digest = hash_of(desired)
+    lane = lane_of(desired, view.held, known, is_backlog=is_backlog)
 
     def build(version: Version) -> Mutation:
         return Mutation(
@@ -179,7 +195,16 @@ def _ask(emissions: Emissions, view: MailboxView, desired: Desired, email_hash: 
             cause=cause,
         )
 
-    return emissions.put(topic, view.mailbox, "mutation", digest, build, cause.committed_at, email_hash)
+    return emissions.put(
+        topics[lane],
+        view.mailbox,
+        "mutation",
+        digest,
+        build,
+        cause.committed_at,
+        email_hash,
+        among=topics.values(),
+    )
 
 
 def _mailbox_row(view: MailboxView, desired: Desired, email_hash: bytes, asked: Version) -> MailboxRow:

@@ -8,7 +8,6 @@ from typing import Any
 
 import asyncpg
 
-from connectors.kafka import catalogue
 from connectors.kafka.admin import Admin
 from connectors.store.decisions import Decisions, Rest
 from schemas.errors import Unavailable
@@ -95,12 +94,12 @@ class Sweeper:
             await emitter.emit([*lost, *again])
 
     async def _passed(self, unanswered: list[Any]) -> list[Any]:
-        """Those that the lane's consumer has gone past: the others are still in front of it."""
+        """Those that their lane's consumer has gone past: the others are still in front of it."""
         passed = []
         for client in sorted({found["client"] for found in unanswered}):
             offsets = await Admin(self._settings.kafka).group_offsets(f"verteiler-client-{client}")
             for found in unanswered:
-                place = catalogue.mutations(client), found["partition"]
+                place = found["topic"], found["partition"]
                 if found["client"] == client and offsets.get(place, -1) > found["offset"]:
                     passed.append(found)
         return passed

@@ -163,16 +163,32 @@ class World:
 
     async def mutation(self, email: str = EMAIL) -> Mutation | None:
         """The newest mutation of a mailbox."""
-        body = await self.record(f"inxmail.{CLIENT}.mutations.normal", RING.mailbox_ref(CLIENT, email))
-        return msgspec.convert(body, Mutation, strict=False) if body else None
+        body = await self.pool.fetchval(
+            "select body from sync.emission where topic like $1 and key = $2 order by version desc limit 1",
+            f"inxmail.{CLIENT}.mutations.%",
+            RING.mailbox_ref(CLIENT, email),
+        )
+        return msgspec.json.decode(body, type=Mutation) if body else None
+
+    async def lane(self, email: str = EMAIL) -> str | None:
+        """In which lane the newest mutation of a mailbox travels."""
+        topic = await self.pool.fetchval(
+            "select topic from sync.emission where topic like $1 and key = $2 order by version desc limit 1",
+            f"inxmail.{CLIENT}.mutations.%",
+            RING.mailbox_ref(CLIENT, email),
+        )
+        return topic.rsplit(".", 1)[1] if topic else None
 
     async def status(self, recipient: str = gguid(12)) -> dict[str, Any] | None:
         """What the CRM is told of a recipient."""
         return await self.record("crm.recipient-status", recipient)
 
     async def decided(self) -> dict[str, Any]:
-        """Everything decided, without what depends on the path: versions, causes."""
-        rows = await self.pool.fetch("select topic, key, body from sync.emission order by topic, key")
+        """Everything decided, without what depends on the path: versions, lanes, causes."""
+        rows = await self.pool.fetch(
+            r"select distinct on (1, 2) regexp_replace(topic, '(\.mutations)\.\w+$', '\1') as topic, key, body"
+            " from sync.emission order by 1, 2, version desc"
+        )
         found = {}
         for row in rows:
             body = msgspec.json.decode(row["body"]) if row["body"] else None

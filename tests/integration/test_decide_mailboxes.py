@@ -249,14 +249,14 @@ async def test_the_state_does_not_depend_on_the_order_of_the_records(world: Worl
 
     assert again.keys() == expected.keys()
     assert (
-        again["inxmail.a.mutations.normal", mutation.mailbox]["lists"]
-        == expected["inxmail.a.mutations.normal", mutation.mailbox]["lists"]
+        again["inxmail.a.mutations", mutation.mailbox]["lists"]
+        == expected["inxmail.a.mutations", mutation.mailbox]["lists"]
     )
 
 
 async def test_a_record_overtaken_on_its_way_to_the_broker_is_produced_again(world: World) -> None:
     mutation = await asked(world)
-    topic, key = "inxmail.a.mutations.normal", mutation.mailbox
+    topic, key = f"inxmail.a.mutations.{await world.lane()}", mutation.mailbox
     async with world.pool.acquire() as connection, connection.transaction():
         store = Decisions(connection)
         newest = mutation.version.counter
@@ -271,5 +271,36 @@ async def test_what_was_never_produced_is_found(world: World) -> None:
     async with world.pool.acquire() as connection:
         lost = await Decisions(connection).never_emitted(0.0, 100)
 
-    assert {row["topic"] for row in lost} == {"inxmail.a.mutations.normal", "crm.recipient-status"}
+    assert {row["topic"] for row in lost} == {
+        f"inxmail.a.mutations.{await world.lane()}",
+        "crm.recipient-status",
+    }
     assert RING.mailbox_ref("a", "ann@example.com") in {row["key"] for row in lost}
+
+
+async def test_what_one_edit_leads_to_travels_in_the_normal_lane_and_what_a_backlog_leads_to_behind(
+    world: World,
+) -> None:
+    await asked(world)
+    assert await world.lane() == "normal"
+
+    await empty(world)
+    await world.fold(*[change(table) for table in BASE], at_once=0)
+    await world.sweep()
+    assert await world.lane() == "bulk"
+
+
+async def test_leaving_travels_in_the_priority_lane_whatever_it_follows_from(world: World) -> None:
+    await delivered(world)
+    await world.fold(left(at="2026-10-20"), at_once=0)
+    assert await world.lane() == "priority"
+
+
+async def test_a_version_in_the_bulk_lane_never_overtakes_one_that_is_not_answered(world: World) -> None:
+    first = await asked(world)
+    await world.fold(change("address", "u", first_name="Anna"), at_once=0)
+    await world.sweep()
+    second = await world.mutation()
+
+    assert second is not None
+    assert (await world.lane(), second.version > first.version) == ("normal", True)
