@@ -48,7 +48,7 @@ class DecideSettings(BaseModel):
     longest_rest_seconds: float = Field(3.0, ge=0, description="How long they rest at most.")
     sweep_seconds: float = Field(1.0, description="Interval at which the sweeper looks for work.")
     sweep_after_seconds: float = Field(60.0, description="Age at which an unanswered mutation is looked at again.")
-    sweep_chunk: int = Field(1000, ge=1, description="Most mailboxes decided in one sweep transaction.")
+    sweep_chunk: int = Field(2000, ge=1, description="Most marked records decided in one sweep transaction.")
 
 
 class LeaseSettings(BaseModel):

@@ -83,7 +83,6 @@ on conflict do nothing
 insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
 select distinct person, $2::text, $3::int, $4::bigint, $5::timestamptz
 from sync.claim where held_for is not null and email_hash = any ($1::bytea[])
-on conflict (person) do update set since = clock_timestamp()
 
 -- structure --
 select entity, body from sync.crm_row
@@ -187,70 +186,79 @@ select e.topic, e.key, e.contract, e.version, e.body
 from unnest($1::text[], $2::text[]) k (topic, key) join sync.emission e using (topic, key)
 
 -- mark_persons --
--- $1 persons, $2 topics, $3 partitions, $4 offsets, $5 committed_at. The update also locks: whoever settles a person at
--- this moment has either not taken her yet, and will not before this commits, or has, and then she is marked anew.
-insert into sync.dirty_person as d (person, topic, partition, "offset", committed_at)
-select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[]) order by 1
-on conflict (person) do update set
-    topic = excluded.topic, partition = excluded.partition, "offset" = excluded."offset",
-    committed_at = excluded.committed_at, since = clock_timestamp()
+-- $1 persons, $2 topics, $3 partitions, $4 offsets, $5 committed_at
+insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
+select * from unnest($1::text[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[])
 
 -- mark_mailboxes --
--- $1 email hashes, $2 topics, $3 partitions, $4 offsets, $5 committed_at. As `mark_persons`.
-insert into sync.dirty_mailbox as d (email_hash, topic, partition, "offset", committed_at)
-select * from unnest($1::bytea[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[]) order by 1
-on conflict (email_hash) do update set
-    topic = excluded.topic, partition = excluded.partition, "offset" = excluded."offset",
-    committed_at = excluded.committed_at, since = clock_timestamp()
+-- $1 email hashes, $2 topics, $3 partitions, $4 offsets, $5 committed_at
+insert into sync.dirty_mailbox (email_hash, topic, partition, "offset", committed_at)
+select * from unnest($1::bytea[], $2::text[], $3::int[], $4::bigint[], $5::timestamptz[])
 
 -- dirty_persons_of_distribution --
 -- $1 distribution, $2 client or null for all, $3 topic, $4 partition, $5 offset, $6 committed_at
 insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
 select distinct person, $3::text, $4::int, $5::bigint, $6::timestamptz from sync.claim
 where distribution = $1::text and ($2::text is null or client = $2::text)
-on conflict (person) do update set since = clock_timestamp()
 
 -- dirty_persons_of_client --
 -- $1 client, $2 topic, $3 partition, $4 offset, $5 committed_at
 insert into sync.dirty_person (person, topic, partition, "offset", committed_at)
 select distinct person, $2::text, $3::int, $4::bigint, $5::timestamptz from sync.claim where client = $1::text
-on conflict (person) do update set since = clock_timestamp()
 
 -- dirty_facts_of_list --
 -- $1 client, $2 list id, $3 topic, $4 partition, $5 offset, $6 committed_at
 insert into sync.dirty_mailbox (email_hash, objection, topic, partition, "offset", committed_at)
 select distinct email_hash, true, $3::text, $4::int, $5::bigint, $6::timestamptz
 from sync.fact where client = $1::text and list_id = $2::bigint and email_hash is not null
-on conflict (email_hash) do update set objection = true, since = clock_timestamp()
 
 -- dirty_mailboxes --
 -- $1 client or null for all, $2 whether an objection is behind it, $3 topic, $4 partition, $5 offset, $6 committed_at
 insert into sync.dirty_mailbox (email_hash, objection, topic, partition, "offset", committed_at)
 select distinct email_hash, $2::boolean, $3::text, $4::int, $5::bigint, $6::timestamptz from sync.claim
 where email_hash is not null and ($1::text is null or client = $1::text)
-on conflict (email_hash) do update set
-    objection = sync.dirty_mailbox.objection or excluded.objection, since = clock_timestamp()
 
 -- try_sweep --
 select pg_try_advisory_xact_lock(hashtext('verteiler.sweep'))
 
+-- try_settle --
+select pg_try_advisory_xact_lock(hashtext('verteiler.settle'))
+
 -- take_dirty_persons --
--- $1 at most, $2 seconds of rest, $3 seconds after which nobody rests any more. Not those that are just being marked.
-delete from sync.dirty_person where person in (
-    select person from sync.dirty_person
-    where since <= clock_timestamp() - make_interval(secs => $2)
-       or first_at <= clock_timestamp() - make_interval(secs => $3)
-    order by first_at limit $1 for update skip locked)
-returning person, topic, partition, "offset", committed_at
+-- $1 marks looked at, the oldest, $2 seconds of rest, $3 seconds after which nobody rests any more. All marks of those
+-- who have rested, the newest record first.
+with oldest as (
+    select person, min(since) as since from (select person, since from sync.dirty_person order by id limit $1) o
+    group by person
+), rested as (
+    select person from oldest o
+    where o.since <= clock_timestamp() - make_interval(secs => $3)
+       or not exists (select from sync.dirty_person d where d.person = o.person
+                      and d.since > clock_timestamp() - make_interval(secs => $2))
+), taken as (
+    delete from sync.dirty_person where person in (select person from rested)
+    returning person, topic, partition, "offset", committed_at
+)
+select distinct on (person) person, topic, partition, "offset", committed_at from taken
+order by person, committed_at desc
 
 -- take_dirty_mailboxes --
 -- As `take_dirty_persons`. Objections do not rest.
-delete from sync.dirty_mailbox where email_hash in (
-    select email_hash from sync.dirty_mailbox
-    where objection or since <= clock_timestamp() - make_interval(secs => $2)
-       or first_at <= clock_timestamp() - make_interval(secs => $3)
-    order by objection desc, first_at limit $1 for update skip locked)
-returning email_hash, topic, partition, "offset", committed_at
+with oldest as (
+    select email_hash, min(since) as since, bool_or(objection) as objection
+    from (select email_hash, since, objection from sync.dirty_mailbox order by objection desc, id limit $1) o
+    group by email_hash
+), rested as (
+    select email_hash from oldest o
+    where o.objection or o.since <= clock_timestamp() - make_interval(secs => $3)
+       or not exists (select from sync.dirty_mailbox d where d.email_hash = o.email_hash
+                      and d.since > clock_timestamp() - make_interval(secs => $2))
+), taken as (
+    delete from sync.dirty_mailbox where email_hash in (select email_hash from rested)
+    returning email_hash, topic, partition, "offset", committed_at
+)
+select distinct on (email_hash) email_hash, topic, partition, "offset", committed_at from taken
+order by email_hash, committed_at desc
 
 -- persons_with_claims --
 -- $1 persons. Those who are, or were, on any distribution.

@@ -295,6 +295,10 @@ class Decisions:
         """Whether this transaction is the one that sweeps."""
         return bool(await self._connection.fetchval(_SQL["try_sweep"]))
 
+    async def try_settle(self) -> bool:
+        """Whether this transaction is the one that settles what is marked."""
+        return bool(await self._connection.fetchval(_SQL["try_settle"]))
+
     async def take_dirty_persons(self, limit: int, rest: Rest) -> dict[str, Cause]:
         """Persons to settle, and what marked them last; no longer dirty once this transaction commits."""
         found = await self._connection.fetch(_SQL["take_dirty_persons"], limit, *rest)

@@ -16,8 +16,9 @@ group by m.client, lane
 select count(*) as records, min(changed_at) as oldest_at from sync.emission where emitted_version < version
 
 -- unsettled --
--- Persons and mailboxes that a wide row touched and that are still to be decided.
-select (select count(*) from sync.dirty_person) as persons, (select count(*) from sync.dirty_mailbox) as mailboxes
+-- Persons and mailboxes that a backlog or a wide row touched and that are still to be decided.
+select (select count(distinct person) from sync.dirty_person) as persons,
+       (select count(distinct email_hash) from sync.dirty_mailbox) as mailboxes
 
 -- held_claims --
 -- $1 most recipients named for each client. Claims that wait for an e-mail change to be carried out.

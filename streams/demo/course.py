@@ -116,7 +116,7 @@ async def load(
             progress=lambda done: stage.progress("CRM", done, addresses),
         )
     )
-    arrivals = _Arrivals(visitors, stage)
+    arrivals = Arrivals(visitors, stage)
     try:
         while not loading.done():
             await arrivals.look()
@@ -137,7 +137,7 @@ async def load(
     return None
 
 
-class _Arrivals:
+class Arrivals:
     """How many recipients each account has, and how many of them its lists.
 
     The former by REST, following the link to newer ones; the latter in the stand-in's own state, because a visitor's

@@ -50,11 +50,8 @@ async def fold_and_settle(
         await store.lock_persons(persons)
         if keys:
             hashes |= await store.folded_hashes(keys) - intake.hashes.keys()
-        # Marked before anything is folded: a sweeper that has just taken somebody is waited for with empty hands.
-        await store.mark_persons({person: cause for person, cause in intake.persons.items() if person not in persons})
-        await store.mark_mailboxes(
-            {mailbox: cause for mailbox, cause in intake.hashes.items() if mailbox not in hashes}
-        )
+        await store.mark_persons({key: cause for key, cause in intake.persons.items() if key not in persons})
+        await store.mark_mailboxes({key: cause for key, cause in intake.hashes.items() if key not in hashes})
         await store.fold_rows([intake.rows[key] for key in keys])
         await store.fold_facts(list(intake.facts.values()))
         await store.fold_results([intake.results[key] for key in sorted(intake.results)], fallback)
@@ -71,13 +68,17 @@ SWEEP = "verteiler.sweep"
 
 
 async def settle_rested(pool: Pool, law: Law, *, at: datetime, limit: int, rest: Rest) -> list[EmissionRow] | None:
-    """Settle persons and mailboxes that are marked and have rested, at most `limit` of each; None: there are none.
+    """Settle persons and mailboxes that are marked and have rested; None: there are none.
+
+    limit: how many marks are looked at, of each.
 
     Raises: asyncpg's errors; then they are still marked.
     """
     async with pool.acquire() as connection, connection.transaction():
         store = Decisions(connection)
         await store.lock_structure(exclusive=False)
+        if not await store.try_settle():
+            return None  # another process is at it
         persons = await store.take_dirty_persons(limit, rest)
         hashes = await store.take_dirty_mailboxes(limit, rest)
         if not persons and not hashes:

@@ -21,7 +21,7 @@ Parts = tuple[Any, Law, Emitter]
 
 
 class Sweeper:
-    """Several may settle at once, each its own persons; one at a time repairs.
+    """One at a time settles, and one at a time repairs, across all processes.
 
     `parts` gives pool, law and emitter once the agent has opened them. `somebody_rests` is set by the agent beside it;
     whom other processes marked is found at the next pulse.

@@ -1,33 +1,35 @@
--- Of a backlog nothing is settled at once: what it touches is marked here, with the record that touched it last, and
--- settled once it has rested. `first_at` bounds the rest of what never does.
+-- Of a backlog nothing is settled at once: what it touches is marked here, with the record that touched it, and settled
+-- once it has rested. A mark is only ever added, in the transaction that folds, and removed by the one that settles: so
+-- neither waits for the other, and a fold that is not committed leaves no mark that could be taken too early.
 
 drop table sync.dirty_person;
 drop table sync.dirty_mailbox;
 
 create table sync.dirty_person (
-    person       text        primary key,
+    id           bigint      generated always as identity primary key,
+    person       text        not null,
     topic        text        not null,
     partition    integer     not null,
     "offset"     bigint      not null,
     committed_at timestamptz not null,
-    first_at     timestamptz not null default clock_timestamp(),
     since        timestamptz not null default clock_timestamp()
 );
-create index on sync.dirty_person (first_at);
+create index on sync.dirty_person (person, since);
 comment on table sync.dirty_person is
-    'Persons to settle: a backlog or a wide row (distribution, binding, client) touched them, and the newest such record.';
+    'Persons to settle: a backlog or a wide row (distribution, binding, client) touched them. One row for each such record.';
 
 create table sync.dirty_mailbox (
-    email_hash   bytea       primary key,
+    id           bigint      generated always as identity primary key,
+    email_hash   bytea       not null,
     objection    boolean     not null default false,
     topic        text        not null,
     partition    integer     not null,
     "offset"     bigint      not null,
     committed_at timestamptz not null,
-    first_at     timestamptz not null default clock_timestamp(),
     since        timestamptz not null default clock_timestamp()
 );
-create index on sync.dirty_mailbox (objection desc, first_at);
+create index on sync.dirty_mailbox (email_hash, since);
+create index on sync.dirty_mailbox (objection desc, id);
 comment on table sync.dirty_mailbox is
     'Mailboxes to settle: a backlog or a wide row (mapping, pattern) touched them. Objections go first.';
 
