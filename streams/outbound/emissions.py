@@ -33,6 +33,7 @@ class Emissions:
         self._epoch = rebuild_epoch
         self._known: dict[tuple[str, str], tuple[int, bytes]] = {}
         self._changed: dict[tuple[str, str], EmissionRow] = {}
+        self._waiting: set[tuple[str, str]] = set()
 
     async def know(self, store: Decisions, keys: Iterable[tuple[str, str]]) -> None:
         """Read what was decided for these (topic, key) before; their mailboxes are locked."""
@@ -42,6 +43,11 @@ class Emissions:
     def changed(self) -> list[EmissionRow]:
         """The rows with a new version."""
         return [self._changed[key] for key in sorted(self._changed)]
+
+    @property
+    def to_produce(self) -> list[EmissionRow]:
+        """Those of them that are to be produced at once."""
+        return [self._changed[key] for key in sorted(self._changed.keys() - self._waiting)]
 
     def version_of(self, topics: Iterable[str], key: str) -> Version | None:
         """The newest version in any of these topics, decided now or before; None: never."""
@@ -63,15 +69,19 @@ class Emissions:
         caused_at: datetime,
         email_hash: bytes | None,
         among: Iterable[str] = (),
+        may_wait: bool = False,
     ) -> Version:
         """Keep the record that `build` makes if `digest` is new; the version that now stands.
 
         among: topics that carry the records of this key by turns; one order of versions holds for all of them.
+        may_wait: another version is expected in a moment; if none comes, the sweeper produces this one.
         """
         known = self._newest({topic, *among}, key)
         if known is not None and known[1] == digest:
             return Version(self._epoch, known[0])
         version = Version(self._epoch, (known[0] if known else 0) + 1)
+        if may_wait:
+            self._waiting.add((topic, key))
         record = build(version)
         body = msgspec.json.encode(record).decode()
         self._keep(EmissionRow(topic, key, contract, version.counter, digest, body, email_hash, caused_at, record))

@@ -123,8 +123,9 @@ async def settle(
         asked = _ask(emissions, view, desired, email_hash, cause, is_backlog=is_backlog)
         if asked is not None:
             mailboxes.append(_mailbox_row(view, desired, email_hash, asked))
+        awaited = asked is not None and (view.held is None or view.held.version != asked)
         for claim in view.claims:
-            _report(emissions, claim, view, desired, asked, structure, cause)
+            _report(emissions, claim, view, desired, asked, structure, cause, may_wait=is_backlog and awaited)
         for record in suppressions_from(view, structure, email_hash):
             _suppress(emissions, record, cause)
     for claim in claims.values():
@@ -135,7 +136,7 @@ async def settle(
         emissions.bury(catalogue.RECIPIENT_STATUS, recipient, "recipient-status", causes.fallback.committed_at)
     await store.put_mailboxes(mailboxes)
     await store.put_emissions(emissions.changed)
-    return emissions.changed
+    return emissions.to_produce
 
 
 def _claim_row(claim: Claim, ring: KeyRing) -> ClaimRow:
@@ -228,8 +229,10 @@ def _report(
     asked: Version | None,
     structure: Structure,
     cause: Cause,
+    *,
+    may_wait: bool = False,
 ) -> None:
-    """Emit the claim's status if its content is new."""
+    """Emit the claim's status if its content is new. `may_wait`: the client's answer will bring another in a moment."""
     binding = structure.bindings.get((claim.recipient.distribution_gguid, claim.recipient.baf_client_id))
     list_id = binding.inxmail_list_id if binding is not None else None
     status = status_of(
@@ -253,6 +256,7 @@ def _report(
         build,
         cause.committed_at,
         None,
+        may_wait=may_wait,
     )
 
 

@@ -152,9 +152,10 @@ class World:
         rows, _ = await fold_and_settle(pool or self.pool, LAW, intake, at=NOW, at_once=at_once)
         return [row.topic for row in rows]
 
-    async def sweep(self, pool: Any = None) -> None:
-        """Settle everybody who is marked."""
-        await settle_rested(pool or self.pool, LAW, at=NOW, limit=10_000, rest=Rest(0, 0))
+    async def sweep(self, pool: Any = None) -> list[str]:
+        """Settle everybody who is marked; the topics of what it would produce."""
+        rows = await settle_rested(pool or self.pool, LAW, at=NOW, limit=10_000, rest=Rest(0, 0))
+        return [row.topic for row in rows or ()]
 
     async def record(self, topic: str, key: str) -> dict[str, Any] | None:
         """The newest record for a key."""

@@ -304,3 +304,16 @@ async def test_a_version_in_the_bulk_lane_never_overtakes_one_that_is_not_answer
 
     assert second is not None
     assert (await world.lane(), second.version > first.version) == ("normal", True)
+
+
+async def test_a_load_tells_the_crm_of_a_membership_when_it_is_answered_or_when_no_answer_comes(world: World) -> None:
+    await world.fold(*[change(table) for table in BASE], at_once=0)
+
+    assert await world.sweep() == ["inxmail.a.mutations.bulk"]
+    async with world.pool.acquire() as connection:
+        late = await Decisions(connection).never_emitted(0.0, 100)
+    assert "crm.recipient-status" in {row["topic"] for row in late}
+
+    mutation = await world.mutation()
+    assert mutation is not None
+    assert await world.fold(result(mutation)) == ["crm.recipient-status"]
