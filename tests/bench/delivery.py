@@ -133,7 +133,7 @@ class Client:
         cause = Cause("bench", 0, self._counter, now)
         version = Version(1, self._counter)
         objection = Evidence("objection", now, 0) if want is Want.UNSUBSCRIBED else None
-        rule = "member" if objection is None else "objection"
+        rule = "member" if objection is None else "objected"
         claims = ("C" * 32,) if objection is None else ()
         lists = (ListWish(LIST, "B" * 32, want, rule, claims, Evidence("proof", _LONG_AGO, 2), objection),)
         return [
