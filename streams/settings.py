@@ -44,8 +44,8 @@ class DecideSettings(BaseModel):
         description="Up to so many persons and mailboxes of a batch are decided with it. Of more, all but objections"
         " rest first, so that one decision follows from all that is known.",
     )
-    rest_seconds: float = Field(0.3, ge=0, description="How long they rest after the last record about them.")
-    longest_rest_seconds: float = Field(3.0, ge=0, description="How long they rest at most.")
+    rest_seconds: float = Field(1.0, ge=0, description="How long they rest after the last record about them.")
+    longest_rest_seconds: float = Field(5.0, ge=0, description="How long they rest at most.")
     sweep_seconds: float = Field(1.0, description="Interval at which the sweeper looks for work.")
     sweep_after_seconds: float = Field(60.0, description="Age at which an unanswered mutation is looked at again.")
     sweep_chunk: int = Field(2000, ge=1, description="Most marked records decided in one sweep transaction.")

@@ -8,6 +8,7 @@ decided, and what is decided on is read after the last lock.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import cache
 
 import msgspec
 
@@ -87,9 +88,8 @@ async def settle(
     # 2. The last locks. Everything below is read after them.
     await store.lock_emails(concerned)
     concerned = claimed | await store.known_mailboxes(concerned - claimed)
-    present = [
-        row for row in await store.claims_on_mailboxes(concerned) if row.recipient not in claims.keys() | stood.keys()
-    ]
+    own = claims.keys() | stood.keys()
+    present = [row for row in await store.claims_on_mailboxes(concerned) if row.recipient not in own]
     others = {(row.client, row.email) for row in present if row.email is not None}
     claims = email_change.settled(claims, served, others)
     rows = [_claim_row(claim, law.ring) for claim in claims.values()]
@@ -167,7 +167,9 @@ def _keys(
     return sorted(keys)
 
 
-def _lanes(client: str) -> dict[Lane, str]:
+@cache
+def _lanes(client: str) -> Mapping[Lane, str]:
+    """The topic of each of a client's lanes."""
     return {lane: catalogue.mutations(client, lane) for lane in Lane}
 
 
