@@ -9,8 +9,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.world import World
+
+SEARCHING = "VERTEILER_TEST_SEARCH"
+"""Set: property tests try other examples each time. Not set: always the same ones, so that a red run is repeatable."""
+
+settings.register_profile("repeatable", derandomize=True)
+if SEARCHING not in os.environ:
+    settings.load_profile("repeatable")
 
 SERVER = "VERTEILER_TEST_POSTGRES"
 """Names a PostgreSQL server by a superuser's DSN without a database, to do without the whole stack."""

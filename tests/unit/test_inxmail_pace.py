@@ -259,7 +259,8 @@ def test_whoever_floods_no_window_is_overdrawn_all_of_it_is_used_and_the_logs_ar
     assert simulated.refused == 0
     assert simulated.most_at_once <= 4
     assert min(whole) >= 0.9 * min(far_side.limit, possible)
-    assert flood is LOGS or simulated.longest[LOGS] < 5
+    slot = 60 / far_side.limit  # a small budget is spread over its window, and the logs come twelve times in each
+    assert flood is LOGS or simulated.longest[LOGS] < max(5, 4 * slot)
 
 
 @settings(max_examples=6, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
