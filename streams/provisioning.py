@@ -115,7 +115,7 @@ async def provision_capture(settings: Settings) -> list[Step]:
         if not known:
             epoch = before[0].epoch if before else settings.source_epoch
             await connect.register_stopped(name, capture_config(settings, epoch))
-        lost = not known or not await connect.has_offsets(name)
+        lost = not known or not await _is_under_way(connect, name)
         entered = await store.enter_history(
             sync,
             history.system_identifier,
@@ -138,6 +138,14 @@ async def provision_capture(settings: Settings) -> list[Step]:
     if anew or changed:
         return [Step("connector", State.DONE, "registered and running")]
     return [Step("connector", State.PRESENT, "running")]
+
+
+async def _is_under_way(connect: Connect, name: str) -> bool:
+    """Whether a registered connector goes on from where it was. One that runs commits its place a moment later."""
+    if await connect.has_offsets(name):
+        return True
+    status = await connect.status(name)
+    return status is not None and status.running
 
 
 def capture_config(settings: Settings, epoch: int) -> dict[str, str]:
