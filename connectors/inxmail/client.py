@@ -200,7 +200,7 @@ class InxmailClient:
         if page.embedded and relation not in page.embedded:
             raise MalformedInput(f"a page has items, and none under {relation}")
         try:
-            items = msgspec.convert(page.embedded.get(relation, []), list[kind])  # type: ignore[valid-type]
+            items = msgspec.convert(page.embedded.get(relation, []), list[kind])  # type: ignore[valid-type] # a type chosen at run time
         except msgspec.ValidationError as error:
             raise misshapen(relation, error) from None
         following = page.links.next.href if page.links.next else None

@@ -171,7 +171,7 @@ def _decoded(body: bytes, kind: type[T]) -> T:
 
 def _one_or_several(body: bytes, kind: type[T]) -> list[T]:
     if body.lstrip()[:1] == b"[":
-        return msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type]
+        return msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type] # a type chosen at run time
     return [_decoded(body, kind)]
 
 

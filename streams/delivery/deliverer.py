@@ -23,7 +23,7 @@ from streams.delivery.single_calls import SingleCalls
 log = logging.getLogger(__name__)
 
 _MOST_MAILBOXES: Final = 2000
-"""Planned at once: a tenth of a second of work, during which nothing else of this process moves."""
+"""Planned at once; meanwhile nothing else of this process moves."""
 _PATIENCE_SECONDS: Final = 30.0
 """How long a subscription that the door does not let through waits for a newer decision, before it is told so."""
 _CALL_SECONDS: Final = 0.1

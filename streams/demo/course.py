@@ -127,14 +127,8 @@ async def load(
     expected = await sides.expected()
     arrivals.expect(expected)
     deadline = time.monotonic() + _PATIENCE_SECONDS + addresses / 100
-    while time.monotonic() < deadline:
-        seen_at = time.monotonic()
-        if await arrivals.look():
-            if not differences(expected, await sides.actual()):
-                return round(seen_at - began, 2)
-            await asyncio.sleep(1.0)  # a comparison costs a dozen requests of the visitor's budget
-        await asyncio.sleep(0.2)
-    return None
+    equal_at = await arrivals.all_there(expected, sides, deadline)
+    return None if equal_at is None else round(equal_at - began, 2)
 
 
 class Arrivals:
@@ -172,6 +166,17 @@ class Arrivals:
         for client, visitor in self._visitors.items():
             found |= {(client, list_id): count for list_id, count in (await visitor.subscribed()).items()}
         return all(found.get(place, 0) >= count for place, count in self._members.items())
+
+    async def all_there(self, expected: list[Entry], sides: Sides, deadline: float) -> float | None:
+        """When everybody expected was seen, by the monotonic clock; None: not until `deadline`."""
+        while time.monotonic() < deadline:
+            seen_at = time.monotonic()
+            if await self.look():
+                if not differences(expected, await sides.actual()):
+                    return seen_at
+                await asyncio.sleep(1.0)  # a comparison costs a dozen requests of the visitor's budget
+            await asyncio.sleep(0.2)
+        return None
 
 
 def chosen(expected: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:

@@ -1,6 +1,5 @@
 """A first load: a CRM that holds people already, from the start of the snapshot until Inxmail has everybody."""
 
-import asyncio
 import json
 import time
 from contextlib import AsyncExitStack
@@ -12,7 +11,6 @@ from connectors.debezium.connect import Connect
 from connectors.debezium.connector import slot_of
 from connectors.debezium.source import drop_slot
 from connectors.smartwe.sample import load_sample
-from streams.demo.comparison import differences
 from streams.demo.course import Arrivals, Stage
 from streams.demo.sides import Sides
 from streams.demo.targets import targets_of
@@ -58,11 +56,5 @@ async def seconds_of_first_load(home: Path, stage: Stage, *, addresses: int) -> 
         stage.say("capture begins")
         began = time.monotonic()
         await connect.resume(name)
-        while time.monotonic() - began < _LONGEST_SECONDS:
-            seen_at = time.monotonic()
-            if await arrivals.look():
-                if not differences(expected, await sides.actual()):
-                    return round(seen_at - began, 2)
-                await asyncio.sleep(1.0)  # a comparison costs a dozen requests of the visitor's budget
-            await asyncio.sleep(0.2)
-    return None
+        equal_at = await arrivals.all_there(expected, sides, began + _LONGEST_SECONDS)
+    return None if equal_at is None else round(equal_at - began, 2)

@@ -286,7 +286,7 @@ class ClientWorld:
 
     async def later(self) -> None:
         """Wait until what happens now has another date than what happened before: Inxmail's dates are whole seconds."""
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(1.1)  # time itself is what is waited for
 
     async def rest_without(self, mutation: Mutation) -> None:
         """Wait until the worker has taken a mutation in and has nothing to do that it may do."""
